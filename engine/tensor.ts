@@ -1,0 +1,129 @@
+// Tensors and how their elements lie in memory. Pure data: no GPUDevice, no browser API.
+
+export type ElementType = "f32" | "u32";
+export type Data = Float32Array | Uint32Array;
+
+/**
+ * How a tensor's elements are stored. Shapes and letters stay logical; the layout packs them.
+ * - `rows`: row-major; rows of f32 are padded to a multiple of 4 elements, so that a row can be read as vec4f.
+ * - `tiles`: the last two letters [R, C] in 4x4 tiles, tile-row by tile-row; column c of a tile holds rows
+ *   r..r+3 at column c, so that `tile * v` is four partial dot products (`mat4x4f` is column-major).
+ */
+export type Layout = "rows" | "tiles";
+
+/** Where a tensor's bytes are counted. `kv`: keys and values; `state`: all else carried from token to token. */
+export const CATEGORIES = ["weights", "state", "kv", "scratch", "uniform", "staging"] as const;
+export type Category = (typeof CATEGORIES)[number];
+export type Bytes = Record<Category, number>;
+export const noBytes = (): Bytes => ({ weights: 0, state: 0, kv: 0, scratch: 0, uniform: 0, staging: 0 });
+
+export interface Spec {
+  readonly shape: readonly number[];
+  readonly type: ElementType;
+  readonly layout: Layout;
+  /** The axis along which the tensor grows by pages; its size in `shape` is then the capacity. */
+  readonly pagedAxis?: number;
+}
+
+/** One GPU buffer, or what stands for one on another machine. */
+export interface Storage {
+  readonly category: Category;
+  readonly label: string;
+  readonly bytes: number;
+}
+
+/** A view of a storage (or of one storage a page) with a shape. */
+export interface Tensor {
+  readonly label: string;
+  readonly spec: Spec;
+  /** Bytes from the start of the storage: a multiple of 256. */
+  readonly offset: number;
+  /** One storage; for a paged tensor one a page, in order. */
+  readonly storages: readonly Storage[];
+  /** Slots of each page, for a paged tensor. */
+  readonly pages?: readonly number[];
+}
+
+export const rows = (...shape: number[]): Spec => ({ shape, type: "f32", layout: "rows" });
+export const tiles = (...shape: number[]): Spec => ({ shape, type: "f32", layout: "tiles" });
+export const integers = (...shape: number[]): Spec => ({ shape, type: "u32", layout: "rows" });
+
+export const product = (numbers: readonly number[]): number => numbers.reduce((a, b) => a * b, 1);
+export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);
+export const roundUp = (a: number, to: number): number => Math.ceil(a / to) * to;
+
+/** Logical elements. */
+export const elements = (spec: Spec): number => product(spec.shape);
+
+/** Stored elements: the logical ones and the layout's padding. */
+export function storedElements({ shape, type, layout }: Spec): number {
+  const columns = shape.at(-1) ?? 1;
+  if (layout === "tiles") {
+    return product(shape.slice(0, -2)) * ceilDiv(shape.at(-2)!, 4) * ceilDiv(columns, 4) * 16;
+  }
+  return product(shape.slice(0, -1)) * (type === "f32" ? roundUp(columns, 4) : columns);
+}
+
+export const storedBytes = (spec: Spec): number => 4 * storedElements(spec);
+
+/** Calls `visit(logical, stored)` with the index of every element in both orders. */
+function eachElement(spec: Spec, visit: (logical: number, stored: number) => void): void {
+  const { shape, layout, type } = spec;
+  const C = shape.at(-1) ?? 1;
+  if (layout === "tiles") {
+    const R = shape.at(-2)!;
+    const C4 = ceilDiv(C, 4);
+    const plane = ceilDiv(R, 4) * C4 * 16;
+    const planes = product(shape.slice(0, -2));
+    let logical = 0;
+    for (let p = 0; p < planes; p++)
+      for (let r = 0; r < R; r++)
+        for (let c = 0; c < C; c++) {
+          visit(logical++, p * plane + ((r >> 2) * C4 + (c >> 2)) * 16 + (c & 3) * 4 + (r & 3));
+        }
+    return;
+  }
+  const stride = type === "f32" ? roundUp(C, 4) : C;
+  const count = product(shape.slice(0, -1));
+  let logical = 0;
+  for (let r = 0; r < count; r++) for (let c = 0; c < C; c++) visit(logical++, r * stride + c);
+}
+
+const zeros = (type: ElementType, n: number): Data => (type === "f32" ? new Float32Array(n) : new Uint32Array(n));
+const isDense = (spec: Spec): boolean => spec.layout === "rows" && storedElements(spec) === elements(spec);
+
+/** Logical order to stored order; padding is zero. */
+export function pack(spec: Spec, logical: Data): Data {
+  if (isDense(spec)) return logical;
+  const stored = zeros(spec.type, storedElements(spec));
+  eachElement(spec, (i, j) => (stored[j] = logical[i]!));
+  return stored;
+}
+
+/** Stored order to logical order; padding is dropped. */
+export function unpack(spec: Spec, stored: Data): Data {
+  if (isDense(spec)) return stored.slice(0, elements(spec));
+  const logical = zeros(spec.type, elements(spec));
+  eachElement(spec, (i, j) => (logical[i] = stored[j]!));
+  return logical;
+}
+
+/** Slots of the page that a cache of `length` slots grows by: slack stays under an eighth (and 256 slots). */
+export const nextPage = (length: number): number => Math.max(256, 2 ** Math.floor(Math.log2(Math.max(length / 8, 1))));
+
+/** The pages of a cache that holds at least `length` slots. */
+export function pagesFor(length: number): number[] {
+  const pages: number[] = [];
+  for (let held = 0; held < length; ) {
+    const page = nextPage(held);
+    pages.push(page);
+    held += page;
+  }
+  return pages;
+}
+
+/** The spec of one page of a paged tensor. */
+export function pageSpec(spec: Spec, slots: number): Spec {
+  const shape = spec.shape.map((n, axis) => (axis === spec.pagedAxis ? slots : n));
+  return { shape, type: spec.type, layout: spec.layout };
+}
