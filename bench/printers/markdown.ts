@@ -1,0 +1,85 @@
+import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
+import { formatBytes, formatParameters } from "../units.ts";
+import type { Printer } from "./printer.ts";
+
+interface Column {
+  title: string;
+  width: number;
+  align: "left" | "right";
+  cell(row: Row): string;
+}
+
+/**
+ * llama-bench's table with three columns more: the bytes of state and kv measured, by the ledger, and the error
+ * of everything asked against everything predicted. `extra` adds fields that differ between the rows to come.
+ */
+export function markdownPrinter(extra: readonly Field[] = []): Printer {
+  const columns: Column[] = [
+    left("model", 24, (row) => escapeMarkdown(row.model)),
+    left("arch", 16, (row) => escapeMarkdown(row.arch)),
+    right("size", 10, (row) => optional(row.closed_weights ?? row.mem_weights, formatBytes)),
+    right("params", 10, (row) => optional(row.model_n_params, formatParameters)),
+    left("backend", 17, backend),
+    ...extra.map((field) =>
+      right(field, 10, (row) => optional(row[field], (value) => escapeMarkdown(String(value)))),
+    ),
+    right("test", 15, (row) => escapeMarkdown(row.test)),
+    right("state+kv", 10, (row) => optional(measuredBytes(row), formatBytes)),
+    right("theory", 10, (row) => optional(theoryBytes(row), formatBytes)),
+    right("err %", 6, (row) => optional(row.theory_err_pct, (value) => value.toFixed(2))),
+    right("t/s", 20, speed),
+  ];
+  const line = (cells: string[]) => `| ${cells.join(" | ")} |\n`;
+  return {
+    header: () =>
+      line(columns.map((column) => pad(column.title, column))) +
+      line(
+        columns.map(({ width, align }) =>
+          align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`,
+        ),
+      ),
+    row: (row) => line(columns.map((column) => pad(column.cell(row), column))),
+    footer: ({ build_commit, versions, adapter }) =>
+      `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
+      `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n`,
+  };
+}
+
+/** Names come from folders and adapters: none may end a cell, start emphasis, a link or HTML. */
+export function escapeMarkdown(text: string): string {
+  return text
+    .replace(/\s+/g, " ")
+    .replace(/[\\`*<|]/g, "\\$&")
+    .replaceAll("](", "]\\(");
+}
+
+const left = (title: string, width: number, cell: (row: Row) => string): Column => ({
+  title,
+  width,
+  align: "left",
+  cell,
+});
+const right = (title: string, width: number, cell: (row: Row) => string): Column => ({
+  title,
+  width,
+  align: "right",
+  cell,
+});
+
+const pad = (text: string, { width, align }: Column): string =>
+  align === "left" ? text.padEnd(width) : text.padStart(width);
+
+function backend(row: Row): string {
+  const name = row.backend ?? "";
+  return row.software ? `${name} (software)` : name;
+}
+
+function speed(row: Row): string {
+  if (row.status !== "ok") return escapeMarkdown(row.reason ? `${row.status}: ${row.reason}` : row.status);
+  if (row.avg_ts === null) return "";
+  return `${row.avg_ts.toFixed(2)} ± ${(row.stddev_ts ?? 0).toFixed(2)}`;
+}
+
+function optional<T>(value: T | null, format: (value: T) => string): string {
+  return value === null ? "" : format(value);
+}

@@ -1,0 +1,267 @@
+/**
+ * One row of results: what every printer, the report and results.json are made of. The order of the fields
+ * is the order of the columns everywhere. Names follow llama-bench where it has the field; a field that does
+ * not apply is null. Bytes are plain bytes, times nanoseconds, rates tokens a second.
+ */
+export interface Row {
+  /** Short commit of the tree that was built, with "-dirty" when it had changes. */
+  build_commit: string | null;
+  /** When the test started, RFC 3339, UTC. */
+  test_time: string | null;
+  /** The runtime that did the work: longtape, ort-webgpu, ort-wasm or tfjs-webgpu. */
+  peer: string;
+  peer_version: string | null;
+  /** Architecture name of DESIGN section 5: elman, llama, mistral-window, hybrid:mamba*3+attn. */
+  arch: string;
+  /** The model's own name: the checkpoint's folder, or the shape of seeded weights. */
+  model: string;
+  /** Parameters, a tied tensor counted once. */
+  model_n_params: number | null;
+  /** Element type of the weights. */
+  dtype: string | null;
+  /** Element types of cached keys and values. */
+  type_k: string | null;
+  type_v: string | null;
+  /** The API that ran it: webgpu, wasm. */
+  backend: string | null;
+  adapter: string | null;
+  /** True on an adapter that computes on the CPU (SwiftShader, llvmpipe, WARP). */
+  software: boolean | null;
+  status: Status;
+  /** One sentence, for every status but ok. */
+  reason: string | null;
+  /** pp512, tg128, tg128 @ d4096, pp512+tg128. */
+  test: string;
+  /** Tokens fed in, generated, and already in the context before the clock starts, each for one stream. */
+  n_prompt: number;
+  n_gen: number;
+  n_depth: number;
+  /** Streams in lock-step. */
+  n_parallel: number;
+  /** Most tokens in one prefill chunk. */
+  n_ubatch: number | null;
+  /** What prompt and depth were filled with: "text" (the shipped text) or "random" (seeded ids). */
+  fill: string | null;
+  /** Nanoseconds a repetition: mean, sample standard deviation, every repetition. */
+  avg_ns: number | null;
+  stddev_ns: number | null;
+  samples_ns: number[] | null;
+  /** Tokens a second, all streams together: mean of the repetitions' rates, sample standard deviation, all. */
+  avg_ts: number | null;
+  stddev_ts: number | null;
+  samples_ts: number[] | null;
+  /** Nanoseconds from the call to the first generated id in JavaScript, mean. */
+  ttft_ns: number | null;
+  /** Nanoseconds that the GPU was busy in a repetition, by timestamp queries, mean. */
+  gpu_ns: number | null;
+  /** Nanoseconds that a repetition would take on the roofline: bytes moved over roof_gbs. */
+  predicted_ns: number | null;
+  dispatches_per_token: number | null;
+  submits_per_token: number | null;
+  /** Best read bandwidth measured on this adapter in the same run, 1e9 bytes a second. */
+  roof_gbs: number | null;
+  /** predicted_ns / avg_ns: 1 runs at the roof. */
+  roof_fraction: number | null;
+  /** Bytes by our own count, live when the test ends, by category; mem_live is their sum. */
+  mem_weights: number | null;
+  mem_state: number | null;
+  mem_kv: number | null;
+  mem_scratch: number | null;
+  /** Uniforms and staging. */
+  mem_other: number | null;
+  mem_live: number | null;
+  /** Most bytes live at once. */
+  mem_peak: number | null;
+  /** Bytes of live GPUBuffers counted from outside, on GPUDevice. */
+  mem_asked: number | null;
+  /** Bytes that the GPU process holds, and how that was read. */
+  mem_resident: number | null;
+  mem_resident_method: string | null;
+  /** Bytes that the ledger says this engine will allocate. */
+  theory_weights: number | null;
+  theory_state: number | null;
+  theory_kv: number | null;
+  theory_scratch: number | null;
+  theory_other: number | null;
+  /** 100 * (mem_asked / sum of theory_* - 1); must be 0. */
+  theory_err_pct: number | null;
+  /** Bytes by the literature's formulas (closed.ts). */
+  closed_weights: number | null;
+  closed_state: number | null;
+  closed_kv: number | null;
+  /** The score matrix of one layer, were it materialised; held by nobody who tiles, so in no sum. */
+  closed_scores: number | null;
+  /** 100 * (mem_asked / (closed_weights + closed_state + closed_kv) - 1). */
+  overhead_pct: number | null;
+  /** (mem_state + mem_kv) / tokens held, all streams together: what remembering a token costs here. */
+  bytes_per_token: number | null;
+  /** Normalised mean squared error of the logits against the CPU machine, in this run, before timing. */
+  nmse_vs_reference: number | null;
+}
+
+/** refused: preflight said no. Only failed makes the exit code 1. */
+export type Status = "ok" | "unsupported" | "refused" | "failed";
+
+export type Field = keyof Row;
+
+/** How a field is stored where types must be stated (SQL). Its key order is the order of every printer. */
+export const fieldKinds: { readonly [F in Field]: "text" | "integer" | "real" | "boolean" | "samples" } = {
+  build_commit: "text",
+  test_time: "text",
+  peer: "text",
+  peer_version: "text",
+  arch: "text",
+  model: "text",
+  model_n_params: "integer",
+  dtype: "text",
+  type_k: "text",
+  type_v: "text",
+  backend: "text",
+  adapter: "text",
+  software: "boolean",
+  status: "text",
+  reason: "text",
+  test: "text",
+  n_prompt: "integer",
+  n_gen: "integer",
+  n_depth: "integer",
+  n_parallel: "integer",
+  n_ubatch: "integer",
+  fill: "text",
+  avg_ns: "real",
+  stddev_ns: "real",
+  samples_ns: "samples",
+  avg_ts: "real",
+  stddev_ts: "real",
+  samples_ts: "samples",
+  ttft_ns: "real",
+  gpu_ns: "real",
+  predicted_ns: "real",
+  dispatches_per_token: "real",
+  submits_per_token: "real",
+  roof_gbs: "real",
+  roof_fraction: "real",
+  mem_weights: "integer",
+  mem_state: "integer",
+  mem_kv: "integer",
+  mem_scratch: "integer",
+  mem_other: "integer",
+  mem_live: "integer",
+  mem_peak: "integer",
+  mem_asked: "integer",
+  mem_resident: "integer",
+  mem_resident_method: "text",
+  theory_weights: "integer",
+  theory_state: "integer",
+  theory_kv: "integer",
+  theory_scratch: "integer",
+  theory_other: "integer",
+  theory_err_pct: "real",
+  closed_weights: "integer",
+  closed_state: "integer",
+  closed_kv: "integer",
+  closed_scores: "integer",
+  overhead_pct: "real",
+  bytes_per_token: "real",
+  nmse_vs_reference: "real",
+};
+
+export const fields = Object.keys(fieldKinds) as Field[];
+
+/** A row in which nothing has been measured: fields that identify it have a value, all others are null. */
+export function emptyRow(known: Partial<Row> = {}): Row {
+  const blank = Object.fromEntries(fields.map((field) => [field, null])) as unknown as Row;
+  return {
+    ...blank,
+    peer: "longtape",
+    arch: "",
+    model: "",
+    status: "ok",
+    test: "",
+    n_prompt: 0,
+    n_gen: 0,
+    n_depth: 0,
+    n_parallel: 1,
+    ...known,
+  };
+}
+
+/** Where and how the rows were made. */
+export interface Environment {
+  /** The command line, or the page's address. */
+  command: string;
+  started: string;
+  build_commit: string | null;
+  /** Name to version: longtape, and every peer and runtime that took part. */
+  versions: Record<string, string>;
+  runtime: "chrome" | "node";
+  /** "Chrome 147.0.7727.0", null under Node. */
+  browser: string | null;
+  /** Flags that the browser was started with. */
+  browser_flags: string[];
+  os: string;
+  cpu: string;
+  cpu_cores: number;
+  node: string | null;
+  adapter: Adapter | null;
+  limits: Record<string, number>;
+  features: string[];
+  /** Which variant of a kernel won, on which sizes. */
+  verdicts: Verdict[];
+  /** Smallest step of the clock that was seen, nanoseconds. */
+  clock_quantum_ns: number | null;
+  /** True if the tab was hidden at any time during the run: its timers may have been throttled. */
+  tab_hidden: boolean;
+  seed: number | null;
+  /** Theory between the measured points, for the charts. */
+  curves?: Curve[];
+}
+
+export interface Adapter {
+  /** GPUAdapterInfo. */
+  vendor: string;
+  architecture: string;
+  device: string;
+  description: string;
+  software: boolean;
+}
+
+export interface Verdict {
+  kernel: string;
+  /** Sizes as text: "O=384 I=128 T=1". */
+  sizes: string;
+  variant: string;
+  /** Variant to median nanoseconds; empty when there was no race. */
+  times_ns: Record<string, number>;
+}
+
+/** Bytes of state and kv of one architecture over the tokens in its context, by the ledger. */
+export interface Curve {
+  arch: string;
+  model: string;
+  points: { context: number; bytes: number }[];
+}
+
+export interface Results {
+  schema: "longtape/1";
+  environment: Environment;
+  rows: Row[];
+}
+
+/** Tokens that the context holds when the test ends. */
+export const contextOf = (row: Row): number => row.n_depth + row.n_prompt + row.n_gen;
+
+/** Bytes of state and kv: measured, and by the ledger. */
+export const measuredBytes = (row: Row): number | null => sum(row.mem_state, row.mem_kv);
+export const theoryBytes = (row: Row): number | null => sum(row.theory_state, row.theory_kv);
+
+/** The adapter in a few words that a person can check: its description, or vendor and architecture. */
+export function adapterName(adapter: Adapter | null): string {
+  if (!adapter) return "no adapter";
+  const { vendor, architecture, device, description } = adapter;
+  return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed adapter";
+}
+
+function sum(state: number | null, kv: number | null): number | null {
+  return state === null && kv === null ? null : (state ?? 0) + (kv ?? 0);
+}

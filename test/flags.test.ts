@@ -1,0 +1,202 @@
+import { describe, expect, test } from "vitest";
+import {
+  type BenchOptions,
+  expandTests,
+  parseFlags,
+  testName,
+  UsageError,
+  varyingFields,
+} from "../bench/flags.ts";
+
+function options(line: string): BenchOptions {
+  const parsed = parseFlags(line.split(" ").filter(Boolean));
+  if ("help" in parsed) throw new Error("help was printed");
+  return parsed.options;
+}
+const names = (line: string) => expandTests(options(line)).map(testName);
+
+describe("defaults", () => {
+  test("a prompt at depth 0, generation at three depths, five times", () => {
+    expect(names("")).toEqual(["pp512", "tg128", "tg128 @ d1024", "tg128 @ d4096"]);
+    expect(options("")).toMatchObject({
+      models: [],
+      archs: [],
+      peers: ["longtape"],
+      repetitions: 5,
+      warmup: true,
+      output: "md",
+      outputErr: "none",
+      progress: null,
+      runtime: "chrome",
+      streams: [1],
+      ubatches: [512],
+      tune: true,
+      maxBytes: null,
+      typeK: "f32",
+    });
+  });
+
+  test("--quick", () => {
+    expect(names("--quick")).toEqual(["pp64", "tg16", "tg16 @ d512"]);
+    expect(options("--quick").repetitions).toBe(2);
+  });
+
+  test("a flag replaces its own default only, before or after --quick", () => {
+    expect(names("-n 4 --quick")).toEqual(["pp64", "tg4", "tg4 @ d512"]);
+    expect(options("--quick -r 7").repetitions).toBe(7);
+    expect(names("--quick -d 8")).toEqual(["pp64 @ d8", "tg16 @ d8"]);
+  });
+});
+
+describe("tests, in llama-bench's order", () => {
+  test("depth outside, then prompts, generations, pairs", () => {
+    expect(names("-p 1,2 -n 3 -pg 4,5 -d 0,6")).toEqual([
+      "pp1",
+      "pp2",
+      "tg3",
+      "pp4+tg5",
+      "pp1 @ d6",
+      "pp2 @ d6",
+      "tg3 @ d6",
+      "pp4+tg5 @ d6",
+    ]);
+  });
+
+  test("0 leaves a kind out", () => {
+    expect(names("-p 0 -n 8 -d 0")).toEqual(["tg8"]);
+    expect(names("-p 8 -n 0 -d 0")).toEqual(["pp8"]);
+    expect(names("-p 0 -n 0 -pg 8,9")).toEqual(["pp8+tg9"]);
+    expect(() => options("-p 0 -n 0")).toThrow("-p, -n and -pg ask for no tokens, wanted at least one test");
+  });
+
+  test("streams and chunk sizes multiply", () => {
+    const tests = expandTests(options("-p 8 -n 0 -d 0,1 -npl 1,2 -ub 4,8"));
+    expect(tests).toHaveLength(8);
+    expect(tests[1]).toEqual({ n_prompt: 8, n_gen: 0, n_depth: 1, n_parallel: 1, n_ubatch: 4 });
+    expect(tests.map(({ n_parallel }) => n_parallel)).toEqual([1, 1, 2, 2, 1, 1, 2, 2]);
+  });
+
+  test("names", () => {
+    expect(testName({ n_prompt: 512, n_gen: 0, n_depth: 0 })).toBe("pp512");
+    expect(testName({ n_prompt: 512, n_gen: 128, n_depth: 4096 })).toBe("pp512+tg128 @ d4096");
+  });
+});
+
+describe("lists and ranges", () => {
+  test.each([
+    ["-d 1,2,3", [1, 2, 3]],
+    ["-d 1 -d 2,3", [1, 2, 3]],
+    ["-d 1-4", [1, 2, 3, 4]],
+    ["-d 0-1024+512", [0, 512, 1024]],
+    ["-d 1024-9000*2", [1024, 2048, 4096, 8192]],
+    ["-d 0,16-64*2", [0, 16, 32, 64]],
+    ["-d=5", [5]],
+  ])("%s", (line, depths) => expect(options(line).genDepths).toEqual(depths));
+
+  test.each([
+    ["-d 4-1", "-d: range 4-1 ends before it starts, wanted first-last"],
+    ["-d 0-8*2", "-d: range 0-8*2 never ends, wanted a first of at least 1 and a factor of at least 2"],
+    ["-d 1-8*1", "-d: range 1-8*1 never ends, wanted a first of at least 1 and a factor of at least 2"],
+    ["-d 1-8+0", '-d: found "0", wanted a whole number from 1 to 1073741824'],
+    ["-d 0-1000000", "-d: found more than 1000 values, wanted at most 1000"],
+    ["-d 1,,2", '-d: found "", wanted a whole number from 0'],
+  ])("%s is refused", (line, message) => expect(() => options(line)).toThrow(message));
+});
+
+describe("spelling", () => {
+  test("one dash or two before several letters, _ for - in long flags", () => {
+    expect(options("--npl 2").streams).toEqual([2]);
+    expect(options("-npl=2").streams).toEqual([2]);
+    expect(options("--n-parallel 2").streams).toEqual([2]);
+    expect(options("--n_prompt 7").prompts).toEqual([7]);
+    expect(options("--max_bytes=2GiB").maxBytes).toBe(2 ** 31);
+    expect(options("-oe csv").outputErr).toBe("csv");
+    expect(options("--out my_folder").out).toBe("my_folder");
+  });
+
+  test("switches", () => {
+    expect(options("--no-warmup --progress --software --open -v --list-devices")).toMatchObject({
+      warmup: false,
+      progress: true,
+      software: true,
+      open: true,
+      verbose: true,
+      listDevices: true,
+    });
+    expect(options("--no-progress").progress).toBe(false);
+  });
+
+  test("values", () => {
+    expect(
+      options(
+        "-m a -m b,c -a llama,mamba --runtime node --browser x --seed 0 --tune off --delay 0.5 -o jsonl",
+      ),
+    ).toMatchObject({
+      models: ["a", "b", "c"],
+      archs: ["llama", "mamba"],
+      runtime: "node",
+      browser: "x",
+      seed: 0,
+      tune: false,
+      delaySeconds: 0.5,
+      output: "jsonl",
+    });
+  });
+});
+
+describe("errors are one sentence and exit 2", () => {
+  test.each([
+    ["--promt 3", "unknown flag --promt, did you mean --n-prompt?"],
+    ["-npx 3", "unknown flag -npx, did you mean -npl?"],
+    ["--zzzzz", "unknown flag --zzzzz, --help lists all"],
+    ["-p", "-p: found no value, wanted one"],
+    ["--quick=yes", '--quick: found the value "yes", wanted none'],
+    ["llama", 'argument "llama" follows no flag, wanted -m before a folder or -a before a name'],
+    ["-p -n", '-p: found "-n", wanted a whole number'],
+    ["-p 1.5", '-p: found "1.5", wanted a whole number'],
+    ["-n -1", '-n: found "-1", wanted a whole number'],
+    ["-r 0", '-r: found "0", wanted a whole number from 1'],
+    ["-npl 0", '-npl: found "0", wanted a whole number from 1 to 4096'],
+    ["-d 2000000000", '-d: found "2000000000", wanted a whole number from 0 to 1073741824'],
+    [
+      "-d 1073741824 -p 1 -n 0",
+      "pp1 @ d1073741824: a context of 1073741825 tokens, wanted at most 1073741824",
+    ],
+    ["-pg 5", '-pg: found "5", wanted prompt,generation as 512,128'],
+    ["-ctk f16", '-ctk: "f16" is not supported yet, wanted f32'],
+    ["--dtype q4", '--dtype: "q4" is not supported yet, wanted f32'],
+    ["--peer tfjs-webgpu", '--peer: found "tfjs-webgpu", wanted one of longtape'],
+    ["-a rwkv", '-a: found "rwkv", wanted one of elman, gru'],
+    ["-o xml", '-o: found "xml", wanted one of md, csv, json, jsonl, sql, none'],
+    ["--runtime deno", '--runtime: found "deno", wanted one of chrome, node'],
+    ["--seed -3", '--seed: found "-3", wanted a whole number from 0 to 4294967295'],
+    ["--max-bytes lots", '--max-bytes: found "lots", wanted a size'],
+    ["--delay soon", '--delay: found "soon", wanted seconds from 0 to 3600'],
+  ])("%s", (line, message) => {
+    expect(() => options(line)).toThrow(message);
+    try {
+      options(line);
+    } catch (error) {
+      expect(error).toBeInstanceOf(UsageError);
+      expect((error as UsageError).exitCode).toBe(2);
+      expect((error as UsageError).message).not.toContain("\n");
+    }
+  });
+});
+
+test("help names every flag as its users write it, with examples", () => {
+  const parsed = parseFlags(["-h"]);
+  if (!("help" in parsed)) throw new Error("no help");
+  const flags =
+    "-m -p -n -pg -d -r -o -oe -ctk -ctv -ub --delay --progress --no-warmup --list-devices -npl -a --peer --runtime " +
+    "--browser --software --quick --out --seed --tune --max-bytes --verbose --open --dtype";
+  for (const flag of flags.split(" ")) expect(parsed.help).toMatch(new RegExp(`(^|[ ,])${flag}[ ,]`, "m"));
+  expect(parsed.help).toContain("Examples:");
+  expect(parsed.help).not.toMatch(/--(npl|pg|ctk|oe|ub)\b/);
+});
+
+test("fields that differ between rows are named", () => {
+  expect(varyingFields(options("-npl 1,2"))).toEqual(["n_parallel"]);
+  expect(varyingFields(options("-npl 4 -ub 8,16"))).toEqual(["n_parallel", "n_ubatch"]);
+  expect(varyingFields(options(""))).toEqual([]);
+});

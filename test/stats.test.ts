@@ -1,0 +1,44 @@
+import { expect, test } from "vitest";
+import { mean, median, quantile, standardDeviation, timing } from "../bench/stats.ts";
+
+test("mean and sample standard deviation", () => {
+  expect(mean([2, 4, 4, 4, 5, 5, 7, 9])).toBe(5);
+  expect(standardDeviation([2, 4, 4, 4, 5, 5, 7, 9])).toBeCloseTo(Math.sqrt(32 / 7), 12);
+});
+
+test("one value has no spread", () => {
+  expect(standardDeviation([7])).toBe(0);
+  expect(standardDeviation([])).toBe(0);
+});
+
+test("large nanoseconds with a small spread do not cancel", () => {
+  expect(standardDeviation([1e12 + 1, 1e12 + 2, 1e12 + 3])).toBe(1);
+});
+
+test("median and quantiles", () => {
+  expect(median([3, 1, 2])).toBe(2);
+  expect(median([4, 1, 3, 2])).toBe(2.5);
+  expect(quantile([10, 20, 30, 40, 50], 0.95)).toBeCloseTo(48, 12);
+  expect(quantile([1, 2], 0)).toBe(1);
+  expect(quantile([1, 2], 1)).toBe(2);
+  expect(median([])).toBeNaN();
+});
+
+test("median leaves its input in order", () => {
+  const values = [3, 1, 2];
+  median(values);
+  expect(values).toEqual([3, 1, 2]);
+});
+
+test("timing: the mean of the rates, not the rate of the mean", () => {
+  const row = timing([1e9, 2e9], 100);
+  expect(row.avg_ns).toBe(1.5e9);
+  expect(row.samples_ts).toEqual([100, 50]);
+  expect(row.avg_ts).toBe(75);
+  expect(row.stddev_ts).toBeCloseTo(Math.sqrt(1250), 9);
+  expect(row.samples_ns).toEqual([1e9, 2e9]);
+});
+
+test("timing of nothing says so", () => {
+  expect(() => timing([], 5)).toThrow("timing: no repetition was timed, wanted at least 1");
+});
