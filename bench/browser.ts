@@ -2,7 +2,7 @@
 // adapter where there is none or where it is asked for.
 import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { posix, win32 } from "node:path";
 import { type Browser, chromium, type LaunchOptions } from "playwright-core";
 import { type AdapterName, NoAdapterError, nameAdapter } from "./adapter.ts";
 import { packedChromium } from "./packedChromium.ts";
@@ -28,11 +28,15 @@ export interface BrowserPlaces {
   packed: () => Promise<Pick<FoundBrowser, "executablePath" | "env">>;
 }
 
-export function browserPlaces(path?: string, env = process.env): BrowserPlaces {
+export function browserPlaces(
+  path?: string,
+  env = process.env,
+  platform: NodeJS.Platform = process.platform,
+): BrowserPlaces {
   const fromEnv = env.LONGTAPE_BROWSER ? { path: env.LONGTAPE_BROWSER, from: "LONGTAPE_BROWSER" } : undefined;
   return {
     explicit: path ? { path, from: "--browser" } : fromEnv,
-    installed: installedPaths(env),
+    installed: installedPaths(env, platform),
     playwright: playwrightPath(),
     packed: packedChromium,
   };
@@ -68,31 +72,35 @@ export async function findBrowser(places: BrowserPlaces = browserPlaces()): Prom
   }
 }
 
-function installedPaths(env: NodeJS.ProcessEnv): string[] {
-  switch (process.platform) {
+function installedPaths(env: NodeJS.ProcessEnv, platform: NodeJS.Platform): string[] {
+  const under = (folders: (string | undefined)[], names: string[]) =>
+    names.flatMap((name) =>
+      folders.flatMap((folder) =>
+        folder ? [(platform === "win32" ? win32 : posix).join(folder, name)] : [],
+      ),
+    );
+  switch (platform) {
     case "darwin":
-      return ["/Applications", join(homedir(), "Applications")].flatMap((folder) =>
-        ["Google Chrome", "Chromium", "Microsoft Edge"].map((name) =>
-          join(folder, `${name}.app`, "Contents/MacOS", name),
-        ),
+      return under(
+        ["/Applications", `${homedir()}/Applications`],
+        ["Google Chrome", "Chromium", "Microsoft Edge"].map((name) => `${name}.app/Contents/MacOS/${name}`),
       );
     case "win32":
-      return ["Google\\Chrome\\Application\\chrome.exe", "Chromium\\Application\\chrome.exe"]
-        .concat("Microsoft\\Edge\\Application\\msedge.exe")
-        .flatMap((file) =>
-          [env.PROGRAMFILES, env["PROGRAMFILES(X86)"], env.LOCALAPPDATA].flatMap((folder) =>
-            folder ? [join(folder, file)] : [],
-          ),
-        );
-    default: {
-      const folders = (env.PATH ?? "").split(delimiter).filter(Boolean);
-      const names = ["google-chrome", "google-chrome-stable", "chromium", "chromium-browser"].concat(
-        "microsoft-edge",
-        "microsoft-edge-stable",
+      return under(
+        [env.PROGRAMFILES, env["PROGRAMFILES(X86)"], env.LOCALAPPDATA],
+        ["Google/Chrome", "Chromium", "Microsoft/Edge"].map(
+          (name) => `${name}/Application/${name.endsWith("Edge") ? "msedge" : "chrome"}.exe`,
+        ),
       );
-      return names
-        .flatMap((name) => folders.map((folder) => join(folder, name)))
-        .concat("/opt/google/chrome/chrome", "/snap/bin/chromium", "/opt/microsoft/msedge/msedge");
+    default: {
+      const chrome = ["google-chrome", "google-chrome-stable", "chromium", "chromium-browser"];
+      const edge = ["microsoft-edge", "microsoft-edge-stable"];
+      return [
+        ...under((env.PATH ?? "").split(":"), [...chrome, ...edge]),
+        "/opt/google/chrome/chrome",
+        "/snap/bin/chromium",
+        "/opt/microsoft/msedge/msedge",
+      ];
     }
   }
 }
