@@ -1,6 +1,6 @@
 // What a kernel is. Pure data and pure functions: no GPUDevice, no browser API.
 
-import { ceilDiv, elements, type ElementType, type Layout, type Spec, storedElements } from "./tensor.ts";
+import { ceilDiv, type ElementType, elements, type Layout, type Spec, storedElements } from "./tensor.ts";
 
 export type Sizes<L extends string = string> = Readonly<Record<L, number>>;
 export type Access = "read" | "write" | "update";
@@ -19,7 +19,10 @@ export interface Binding<L extends string = string, T extends ElementType = Elem
 type LetterOf<A> = A extends string ? A : never;
 const bind =
   (access: Access) =>
-  <const S extends readonly Axis<string>[], T extends ElementType>(type: T, ...shape: S): Binding<LetterOf<S[number]>, T> => ({
+  <const S extends readonly Axis<string>[], T extends ElementType>(
+    type: T,
+    ...shape: S
+  ): Binding<LetterOf<S[number]>, T> => ({
     access,
     type,
     shape: shape as unknown as readonly Axis<LetterOf<S[number]>>[],
@@ -33,12 +36,16 @@ export const update = bind("update");
 export const tiled = <B extends Binding>(binding: B): B => ({ ...binding, layout: "tiles" });
 
 /** Grows by pages along `letter`, which then stands for the capacity (the sum of the pages' slots). */
-export const paged = <L extends string, T extends ElementType>(letter: NoInfer<L>, binding: Binding<L, T>): Binding<L, T> => ({
+export const paged = <L extends string, T extends ElementType>(
+  letter: NoInfer<L>,
+  binding: Binding<L, T>,
+): Binding<L, T> => ({
   ...binding,
   paged: letter,
 });
 
-export type ArrayOf<B> = B extends Binding<string, infer T> ? (T extends "u32" ? Uint32Array : Float32Array) : never;
+export type ArrayOf<B> =
+  B extends Binding<string, infer T> ? (T extends "u32" ? Uint32Array : Float32Array) : never;
 
 /** Number of workgroups: flat (it may pass 65,535: see `workgroupIndex`), or x, y, z. */
 export type Grid = number | readonly [number, number] | readonly [number, number, number];
@@ -168,10 +175,16 @@ export const eligible = (kernel: AnyKernel, s: Sizes, features: ReadonlySet<stri
     .map(([name]) => name);
 
 /** The variant taken where nothing was measured. */
-export function defaultVariant(kernel: AnyKernel, s: Sizes, features: ReadonlySet<string>, suits: "cpu" | "gpu"): string {
+export function defaultVariant(
+  kernel: AnyKernel,
+  s: Sizes,
+  features: ReadonlySet<string>,
+  suits: "cpu" | "gpu",
+): string {
   const names = eligible(kernel, s, features);
   const name = names.find((n) => [suits, "any"].includes(kernel.variants[n]!.suits)) ?? names[0];
-  if (name === undefined) throw new Error(`${kernel.name}: no variant runs at ${describe(s)} on this adapter`);
+  if (name === undefined)
+    throw new Error(`${kernel.name}: no variant runs at ${describe(s)} on this adapter`);
   return name;
 }
 
@@ -207,7 +220,13 @@ const passParams = (kernel: AnyKernel, pass: Pass): string[] => [
 ];
 
 /** The constants and declarations in front of a pass's body, and what it binds, in binding order. */
-export function compilePass(kernel: AnyKernel, variant: Variant, pass: Pass, s: Sizes, group?: PageGroup): CompiledPass {
+export function compilePass(
+  kernel: AnyKernel,
+  variant: Variant,
+  pass: Pass,
+  s: Sizes,
+  group?: PageGroup,
+): CompiledPass {
   const sizes = { ...s, PAGE: 0, PAGES: 0, ...group };
   const body = typeof pass.wgsl === "string" ? pass.wgsl : pass.wgsl(sizes);
   const lines: string[] = [];
@@ -237,7 +256,8 @@ export function compilePass(kernel: AnyKernel, variant: Variant, pass: Pass, s: 
   };
   for (const [name, binding] of Object.entries(kernel.bindings) as [string, Binding][]) {
     if (!binding.paged) declare(name, name, binding);
-    else if (group) for (let page = 0; page < group.PAGES; page++) declare(`${name}${page}`, name, binding, page);
+    else if (group)
+      for (let page = 0; page < group.PAGES; page++) declare(`${name}${page}`, name, binding, page);
   }
   for (const [name, shape] of Object.entries(variant.scratch ?? {})) {
     declare(name, name, scratchBinding(shape, pass.writes?.includes(name) ? "update" : "read"));
@@ -252,7 +272,9 @@ export const workgroupSize = (pass: Pass, s: Sizes): number =>
 
 /** A sized array is read faster than a runtime-sized one; letters that are not constants leave no choice. */
 function arraySize(kernel: AnyKernel, binding: Binding, s: Sizes & PageGroup, view: View): string {
-  const known = binding.shape.every((a) => typeof a === "number" || a === binding.paged || kernel.consts.includes(a));
+  const known = binding.shape.every(
+    (a) => typeof a === "number" || a === binding.paged || kernel.consts.includes(a),
+  );
   if (!known) return "";
   const spec = bindingSpec(binding, binding.paged ? { ...s, [binding.paged]: s.PAGE } : s);
   const perElement = { f32: 1, u32: 1, vec4f: 4, mat4x4f: 16 }[view];
@@ -268,7 +290,8 @@ const f32Literal = (x: number): string => {
 export const MAX_GRID = 65535;
 
 export function gridOf(grid: Grid): [number, number, number] {
-  if (typeof grid === "number") return grid <= MAX_GRID ? [grid, 1, 1] : [MAX_GRID, ceilDiv(grid, MAX_GRID), 1];
+  if (typeof grid === "number")
+    return grid <= MAX_GRID ? [grid, 1, 1] : [MAX_GRID, ceilDiv(grid, MAX_GRID), 1];
   return [grid[0], grid[1], grid[2] ?? 1];
 }
 

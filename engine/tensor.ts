@@ -89,7 +89,8 @@ function eachElement(spec: Spec, visit: (logical: number, stored: number) => voi
   for (let r = 0; r < count; r++) for (let c = 0; c < C; c++) visit(logical++, r * stride + c);
 }
 
-const zeros = (type: ElementType, n: number): Data => (type === "f32" ? new Float32Array(n) : new Uint32Array(n));
+const zeros = (type: ElementType, n: number): Data =>
+  type === "f32" ? new Float32Array(n) : new Uint32Array(n);
 const isDense = (spec: Spec): boolean => spec.layout === "rows" && storedElements(spec) === elements(spec);
 
 /** Logical order to stored order; padding is zero. */
@@ -109,7 +110,8 @@ export function unpack(spec: Spec, stored: Data): Data {
 }
 
 /** Slots of the page that a cache of `length` slots grows by: slack stays under an eighth (and 256 slots). */
-export const nextPage = (length: number): number => Math.max(256, 2 ** Math.floor(Math.log2(Math.max(length / 8, 1))));
+export const nextPage = (length: number): number =>
+  Math.max(256, 2 ** Math.floor(Math.log2(Math.max(length / 8, 1))));
 
 /** The pages of a cache that holds at least `length` slots. */
 export function pagesFor(length: number): number[] {

@@ -1,0 +1,277 @@
+// The GPU machine: encodes dispatches over prepared pipelines and bind groups.
+
+import { DeviceLostError, ShaderError } from "./errors.ts";
+import type { LaidDispatch, Machine, Run, VariantTable } from "./machine.ts";
+import { Memory } from "./memory.ts";
+import {
+  type Bytes,
+  type Data,
+  elements,
+  pack,
+  pageSpec,
+  type Spec,
+  type Storage,
+  storedBytes,
+  type Tensor,
+  unpack,
+} from "./tensor.ts";
+
+interface Prepared {
+  pipeline: GPUComputePipeline;
+  bindGroup: GPUBindGroup;
+}
+
+export class GpuMachine implements Machine {
+  readonly kind = "gpu";
+  readonly device: GPUDevice;
+  readonly memory: Memory;
+  readonly variants: VariantTable;
+  /** Set when the device is lost. */
+  lost: DeviceLostError | null = null;
+  #fault: Error | null = null;
+  readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  readonly #prepared = new WeakMap<LaidDispatch, Prepared>();
+
+  constructor(device: GPUDevice, variants: VariantTable, maxBytes?: number) {
+    this.device = device;
+    this.variants = variants;
+    this.memory = new Memory(device, maxBytes);
+    device.lost.then((info) => {
+      this.lost = new DeviceLostError(info.reason, info.message);
+    });
+    device.onuncapturederror = (event) => {
+      this.#fault ??= new Error(`WebGPU: ${event.error.message}`);
+    };
+  }
+
+  allocate(storages: readonly Storage[]): Promise<void> {
+    this.#check();
+    return this.#guard(this.memory.allocate(storages));
+  }
+
+  free(storages: readonly Storage[]): void {
+    this.memory.free(storages);
+  }
+
+  live(): Bytes {
+    return { ...this.memory.tally.live };
+  }
+
+  write(tensor: Tensor, data: Data): void {
+    this.#check();
+    const put = (storage: Storage, offset: number, stored: Data) =>
+      this.device.queue.writeBuffer(
+        this.memory.buffer(storage),
+        offset,
+        stored as Data & { buffer: ArrayBuffer },
+      );
+    if (!tensor.pages) return put(tensor.storages[0]!, tensor.offset, pack(tensor.spec, data));
+    forEachPage(tensor, (storage, spec, indices) => put(storage, 0, pack(spec, indices.gather(data))));
+  }
+
+  async read(tensor: Tensor): Promise<Data> {
+    if (!tensor.pages) return this.#readOne(tensor.storages[0]!, tensor.offset, tensor.spec);
+    const out = new Float32Array(elements(tensor.spec));
+    const jobs: Promise<void>[] = [];
+    forEachPage(tensor, (storage, spec, indices) => {
+      jobs.push(this.#readOne(storage, 0, spec).then((page) => indices.scatter(page, out)));
+    });
+    await Promise.all(jobs);
+    return out;
+  }
+
+  async #readOne(storage: Storage, offset: number, spec: Spec): Promise<Data> {
+    const staging: Storage = {
+      category: "staging",
+      label: `read ${storage.label}`,
+      bytes: storedBytes(spec),
+    };
+    await this.allocate([staging]);
+    try {
+      return await this.#fetch(storage, offset, spec, staging);
+    } finally {
+      this.free([staging]);
+    }
+  }
+
+  fetch(tensor: Tensor, staging: Storage): Promise<Data> {
+    return this.#fetch(tensor.storages[0]!, tensor.offset, tensor.spec, staging);
+  }
+
+  async #fetch(storage: Storage, offset: number, spec: Spec, staging: Storage): Promise<Data> {
+    this.#check();
+    const buffer = this.memory.buffer(staging);
+    const bytes = storedBytes(spec);
+    const encoder = this.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(this.memory.buffer(storage), offset, buffer, 0, bytes);
+    this.device.queue.submit([encoder.finish()]);
+    await this.#guard(buffer.mapAsync(GPUMapMode.READ, 0, bytes));
+    const stored = buffer.getMappedRange(0, bytes).slice(0);
+    buffer.unmap();
+    this.#check();
+    return unpack(spec, spec.type === "f32" ? new Float32Array(stored) : new Uint32Array(stored));
+  }
+
+  copy(pairs: readonly (readonly [Storage, Storage])[]): void {
+    this.#check();
+    if (pairs.length === 0) return;
+    const encoder = this.device.createCommandEncoder();
+    for (const [from, to] of pairs) {
+      encoder.copyBufferToBuffer(
+        this.memory.buffer(from),
+        0,
+        this.memory.buffer(to),
+        0,
+        Math.min(from.bytes, to.bytes),
+      );
+    }
+    this.device.queue.submit([encoder.finish()]);
+  }
+
+  async prepare(dispatches: readonly LaidDispatch[]): Promise<void> {
+    this.#check();
+    const fresh = dispatches.filter((d) => !this.#prepared.has(d));
+    // all compile at once; equal keys share one pipeline
+    const pipelines = await this.#guard(Promise.all(fresh.map((d) => this.#pipeline(d))));
+    fresh.forEach((d, i) =>
+      this.#prepared.set(d, { pipeline: pipelines[i]!, bindGroup: this.#bindGroup(d, pipelines[i]!) }),
+    );
+  }
+
+  submit(runs: readonly Run[], timestamps?: GPUComputePassTimestampWrites): void {
+    this.#check();
+    const encoder = this.device.createCommandEncoder();
+    for (const { dispatches } of runs) {
+      const pass = encoder.beginComputePass(timestamps ? { timestampWrites: timestamps } : undefined);
+      let current: GPUComputePipeline | undefined;
+      for (const d of dispatches) {
+        const prepared = this.#prepared.get(d);
+        if (!prepared) throw new Error(`${d.key} was not prepared`);
+        if (prepared.pipeline !== current) pass.setPipeline((current = prepared.pipeline));
+        pass.setBindGroup(0, prepared.bindGroup);
+        pass.dispatchWorkgroups(...d.grid);
+      }
+      pass.end();
+    }
+    this.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Resolves when all that was submitted is done. */
+  async idle(): Promise<void> {
+    await this.#guard(this.device.queue.onSubmittedWorkDone());
+    this.#check();
+  }
+
+  /** Frees every buffer, then the device. */
+  destroy(): void {
+    this.memory.destroy();
+    this.device.destroy();
+  }
+
+  #pipeline(d: LaidDispatch): Promise<GPUComputePipeline> {
+    let pipeline = this.#pipelines.get(d.key);
+    if (!pipeline) {
+      pipeline = this.#compile(d);
+      this.#pipelines.set(d.key, pipeline);
+    }
+    return pipeline;
+  }
+
+  async #compile(d: LaidDispatch): Promise<GPUComputePipeline> {
+    const { device } = this;
+    const { code, bindings, params } = d.pass;
+    // explicit: "auto" would drop every binding that a body happens not to use
+    const types: GPUBufferBindingType[] = bindings.map((b) =>
+      b.access === "read" ? "read-only-storage" : "storage",
+    );
+    if (params.length > 0) types.unshift("uniform");
+    const entries = types.map((type, binding) => ({
+      binding,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type },
+    }));
+    const group = device.createBindGroupLayout({ label: d.key, entries });
+    const layout = device.createPipelineLayout({ label: d.key, bindGroupLayouts: [group] });
+    const module = device.createShaderModule({ label: d.key, code });
+    try {
+      return await device.createComputePipelineAsync({
+        label: d.key,
+        layout,
+        compute: { module, entryPoint: "main" },
+      });
+    } catch (error) {
+      const { messages } = await module.getCompilationInfo();
+      const errors = messages
+        .filter((m) => m.type === "error")
+        .map((m) => `${m.lineNum}:${m.linePos} ${m.message}`);
+      const numbered = code.split("\n").map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
+      throw new ShaderError(
+        `${d.key}: ${errors.join("; ") || (error as Error).message}`,
+        numbered.join("\n"),
+      );
+    }
+  }
+
+  #bindGroup(d: LaidDispatch, pipeline: GPUComputePipeline): GPUBindGroup {
+    const resources: GPUBufferBinding[] = d.bindings.map((b) => ({
+      buffer: this.memory.buffer(b.storage),
+      offset: b.offset,
+      size: b.bytes,
+    }));
+    if (d.uniform) {
+      const { storage, offset } = d.uniform;
+      resources.unshift({ buffer: this.memory.buffer(storage), offset, size: 4 * d.params.length });
+    }
+    const entries = resources.map((resource, binding) => ({ binding, resource }));
+    return this.device.createBindGroup({ label: d.key, layout: pipeline.getBindGroupLayout(0), entries });
+  }
+
+  #check(): void {
+    if (this.lost) throw this.lost;
+    if (this.#fault) throw this.#fault;
+  }
+
+  /** Turns what a lost device does to a promise into the one typed error. */
+  async #guard<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await promise;
+    } catch (error) {
+      // `lost` resolves after the rejection that it causes
+      await new Promise((resolve) => setTimeout(resolve));
+      throw this.lost ?? error;
+    }
+  }
+}
+
+interface PageIndices {
+  gather(whole: Data): Data;
+  scatter(page: Data, whole: Data): void;
+}
+
+/** Visits each page of a paged tensor with the spec of the page and the way between page and whole, in logical order. */
+function forEachPage(
+  tensor: Tensor,
+  visit: (storage: Storage, spec: Spec, indices: PageIndices) => void,
+): void {
+  const { spec, pages, storages } = tensor;
+  const axis = spec.pagedAxis!;
+  const inner = spec.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const outer = spec.shape.slice(0, axis).reduce((a, b) => a * b, 1);
+  const capacity = spec.shape[axis]!;
+  let base = 0;
+  pages!.forEach((slots, i) => {
+    const first = base;
+    const runs = (copy: (page: number, whole: number, length: number) => void) => {
+      for (let o = 0; o < outer; o++) copy(o * slots * inner, (o * capacity + first) * inner, slots * inner);
+    };
+    visit(storages[i]!, pageSpec(spec, slots), {
+      gather(whole) {
+        const page = new Float32Array(outer * slots * inner);
+        runs((p, w, n) => page.set(whole.subarray(w, w + n), p));
+        return page;
+      },
+      scatter: (page, whole) => runs((p, w, n) => whole.set(page.subarray(p, p + n), w)),
+    });
+    base += slots;
+  });
+}

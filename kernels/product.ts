@@ -1,0 +1,169 @@
+// The blocked matrix product behind `linear` and `gatedLinear`: WGSL for one or more matrices W_j [O, I], in 4x4 tiles,
+// times the same rows x [M, I]. A caller supplies `finish`, the epilogue for four outputs of one row.
+
+import type { Sizes, Variant } from "../engine/kernel.ts";
+import { ceilDiv, roundUp } from "../engine/tensor.ts";
+
+type Letter = "M" | "I" | "O" | "eps";
+
+export interface Product {
+  /** Bindings of the matrices. */
+  weights: readonly string[];
+  /** Also sum the squares of each row of x, for RMSNorm. */
+  squares: boolean;
+  /** `fn finish(sum_<weight>: vec4f ..., squares: f32, m: u32, o4: u32)`, with m < M and o4 < O4. */
+  finish: string;
+}
+
+/** Rows of x that a thread multiplies with the tile of W it has loaded. */
+const block = (M: number) => Math.min(M, 8);
+const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+const each = (n: number, line: (i: number) => string, indent = "  ") =>
+  range(n).map(line).join(`\n${indent}`);
+
+export function productVariants({ weights, squares, finish }: Product): Record<string, Variant<Letter>> {
+  const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
+  const ifSquares = (code: string) => (squares ? code : "");
+  const sums = (row: number | string) => weights.map((w) => `${w}Sum${row}`).join(", ");
+  const declare = (rows: number) =>
+    each(rows, (r) => `${weights.map((w) => `var ${w}Sum${r} = vec4f();`).join(" ")} var squares${r} = 0.0;`);
+  const load = (index: string) => weights.map((w) => `let ${w}Tile = ${w}[${index}];`).join(" ");
+  const accumulate = (row: number, v: string) =>
+    weights.map((w) => `${w}Sum${row} += ${w}Tile * ${v};`).join(" ");
+  const threads = ({ M, O }: Sizes<"M" | "O">) => ceilDiv(O, 4) * ceilDiv(M, block(M));
+  const small = (s: Sizes<"M" | "O">) => (threads(s) < 64 ? 4 : 16);
+  const main = `${finish}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
+
+  return {
+    // Lanes 0..3 hold consecutive tiles of W and share eight rows of x: each lane loads two, the quad passes them on.
+    quad: {
+      suits: "cpu",
+      needs: ["subgroups"],
+      when: ({ M }) => M >= 8,
+      views,
+      passes: [
+        {
+          workgroup: 16,
+          grid: ({ M, O }) => ceilDiv(roundUp(ceilDiv(O, 4), 4) * ceilDiv(M, 8), 16),
+          wgsl: `${main}
+  let i = workgroupIndex(wg) * WG + lane;
+  const QUADS = (O4 + 3u) / 4u;
+  let o4 = (i / 4u % QUADS) * 4u + i % 4u;
+  let m = i / 4u / QUADS * 8u;
+  let first = min(o4, O4 - 1u) * I4;
+  let rowA = min(m + i % 4u, M - 1u) * I4;
+  let rowB = min(m + 4u + i % 4u, M - 1u) * I4;
+  ${declare(8)}
+  var squaresA = 0.0; var squaresB = 0.0;
+  for (var k = 0u; k < I4; k++) {
+    ${load("first + k")} let a = x[rowA + k]; let b = x[rowB + k];
+    ${ifSquares("squaresA += dot(a, a); squaresB += dot(b, b);")}
+    ${each(4, (r) => `{ let v = quadBroadcast(a, ${r}u); ${accumulate(r, "v")} } { let v = quadBroadcast(b, ${r}u); ${accumulate(r + 4, "v")} }`, "    ")}
+  }
+  ${ifSquares(each(4, (r) => `squares${r} = quadBroadcast(squaresA, ${r}u); squares${r + 4} = quadBroadcast(squaresB, ${r}u);`))}
+  if (o4 >= O4) { return; }
+  ${each(8, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+}`,
+        },
+      ],
+    },
+    // A thread owns four outputs of up to eight rows; each tile of W is read once.
+    tiles: {
+      suits: "cpu",
+      views,
+      passes: [
+        {
+          workgroup: small,
+          grid: (s) => ceilDiv(threads(s), small(s)),
+          wgsl: ({ M }) => `${main}
+  let i = workgroupIndex(wg) * WG + lane;
+  let o4 = i % O4;
+  let m = i / O4 * ${block(M)}u;
+  if (m >= M) { return; }
+  ${each(block(M), (r) => `let row${r} = min(m + ${r}u, M - 1u) * I4;`)}
+  ${declare(block(M))}
+  for (var k = 0u; k < I4; k++) {
+    ${load("o4 * I4 + k")}
+    ${each(block(M), (r) => `{ let v = x[row${r} + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
+  }
+  ${each(block(M), (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+}`,
+        },
+      ],
+    },
+    // A workgroup owns one row of tiles: its lanes stride over the inputs, so that a warp reads W in one run.
+    workgroup: {
+      suits: "gpu",
+      when: ({ M }) => M < 8,
+      views,
+      passes: [
+        {
+          workgroup: 64,
+          grid: ({ O }) => ceilDiv(O, 4),
+          wgsl: ({ M }) => {
+            const parts = [...weights.map((w) => `${w}Part`), ...(squares ? ["squaresPart"] : [])];
+            const type = (part: string) => (part === "squaresPart" ? "f32" : "vec4f");
+            const value = (part: string, r: number) =>
+              part.replace("Part", part === "squaresPart" ? `${r}` : `Sum${r}`);
+            const results = weights.map((w) => `${w}Part[lane * WG]`).join(", ");
+            return `${parts.map((p) => `var<workgroup> ${p}: array<${type(p)}, ${64 * M}>;`).join("\n")}
+${main}
+  let o4 = workgroupIndex(wg);
+  let first = min(o4, O4 - 1u) * I4;
+  ${declare(M)}
+  for (var k = lane; k < I4; k += WG) {
+    ${load("first + k")}
+    ${each(M, (r) => `{ let v = x[${r}u * I4 + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
+  }
+  ${each(M, (r) => parts.map((p) => `${p}[${r}u * WG + lane] = ${value(p, r)};`).join(" "))}
+  workgroupBarrier();
+  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
+    if (lane < stride) {
+      for (var at = lane; at < ${64 * M}u; at += WG) { ${parts.map((p) => `${p}[at] += ${p}[at + stride];`).join(" ")} }
+    }
+    workgroupBarrier();
+  }
+  if (lane < ${M}u && o4 < O4) { finish(${results}, ${squares ? "squaresPart[lane * WG]" : "0.0"}, lane, o4); }
+}`;
+          },
+        },
+      ],
+    },
+    // 32 rows of x by 64 outputs a workgroup; x is staged through workgroup memory, four columns of tiles at a time.
+    shared: {
+      suits: "gpu",
+      when: ({ M }) => M >= 8,
+      views,
+      passes: [
+        {
+          workgroup: 64,
+          grid: ({ M, O }) => [ceilDiv(O, 64), ceilDiv(M, 32)],
+          wgsl: `var<workgroup> slab: array<vec4f, 128>;  // [32 rows, 4]
+${main}
+  let o4 = wg.x * 16u + lane % 16u;
+  let rows = lane / 16u * 8u;
+  let first = min(o4, O4 - 1u) * I4;
+  ${declare(8)}
+  for (var k0 = 0u; k0 < I4; k0 += 4u) {
+    workgroupBarrier();
+    for (var j = lane; j < 128u; j += WG) {
+      let k = k0 + j % 4u;
+      slab[j] = select(vec4f(), x[min(wg.y * 32u + j / 4u, M - 1u) * I4 + min(k, I4 - 1u)], k < I4);
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < min(4u, I4 - k0); k++) {
+      ${load("first + k0 + k")}
+      ${each(8, (r) => `{ let v = slab[(rows + ${r}u) * 4u + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "      ")}
+    }
+  }
+  if (o4 >= O4) { return; }
+  let m = wg.y * 32u + rows;
+  ${each(8, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+}`,
+        },
+      ],
+    },
+  };
+}

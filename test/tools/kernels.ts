@@ -1,0 +1,41 @@
+// `npx tsx test/tools/kernels.ts [NAME...]`: every case of every variant of the named kernels, on Dawn in Node.
+
+import { dawnInNode } from "../../bench/node.ts";
+import { openGpu } from "../../engine/gpuDevice.ts";
+import { eligible } from "../../engine/kernel.ts";
+import { allKernels } from "../../kernels/index.ts";
+import { DEFAULT_TOLERANCE, runCase } from "./kernelCase.ts";
+
+const names = process.argv.slice(2);
+const { gpu } = await dawnInNode();
+const { machine, adapter } = await openGpu({ gpu });
+console.log(`adapter: ${adapter.name}`);
+let failed = 0;
+for (const kernel of allKernels) {
+  if (names.length > 0 && !names.some((n) => kernel.name.startsWith(n))) continue;
+  const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
+  for (const s of kernel.cases) {
+    for (const variant of eligible(kernel, s, machine.variants.features)) {
+      const started = performance.now();
+      let line: string;
+      let ok = true;
+      try {
+        const differences = await runCase(machine, kernel, variant, s);
+        ok = Object.values(differences).every((d) => d.nmse <= bound.nmse && d.largest <= bound.largest);
+        line = Object.entries(differences)
+          .map(([n, d]) => `${n} ${d.nmse.toExponential(1)} ${d.largest.toExponential(1)}`)
+          .join(", ");
+      } catch (error) {
+        ok = false;
+        line = `${(error as Error).message}${"source" in (error as object) ? `\n${(error as { source: string }).source}` : ""}`;
+      }
+      if (!ok) failed++;
+      console.log(
+        `${ok ? "ok  " : "FAIL"} ${kernel.name}/${variant} ${JSON.stringify(s)} ${line} (${(performance.now() - started).toFixed(0)} ms)`,
+      );
+    }
+  }
+}
+console.log(failed === 0 ? "all agree with their references" : `${failed} failed`);
+machine.destroy();
+process.exit(failed === 0 ? 0 : 1);
