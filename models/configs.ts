@@ -1,0 +1,332 @@
+// The eight families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
+// the library that owns the format (transformers 5, flash-linear-attention 0.5); the sizes themselves must be stated.
+
+import { type Config, type ConfigReader, readConfig, SIZE_LIMIT } from "./config.ts";
+
+/** Rows of an embedding. */
+const VOCAB = { max: 1 << 22 };
+const LAYERS = { max: 4096 };
+/** Tokens of a window. */
+const WINDOW = { max: 1 << 30 };
+
+export interface RnnConfig {
+  cell: "rnn" | "gru" | "lstm";
+  /** V: tokens. */
+  vocab: number;
+  /** E: the embedding's width, the first layer's input. */
+  embedding: number;
+  /** H: each layer's state. */
+  hidden: number;
+  /** L */
+  layers: number;
+}
+
+/** PyTorch's nn.RNN (tanh), nn.GRU and nn.LSTM between an Embedding and a Linear. */
+export const rnnConfig = (config: Config): RnnConfig =>
+  readConfig(config, ["rnn", "gru", "lstm"], (r, cell) => {
+    r.only("bidirectional", [false]);
+    r.only("proj_size", [0]);
+    r.only("bias", [true]);
+    r.only("nonlinearity", ["tanh"]);
+    r.only("tie_word_embeddings", [false]);
+    r.harmless("batch_first", "reference");
+    return {
+      cell,
+      vocab: r.positive("vocab_size", undefined, VOCAB),
+      embedding: r.positive("embedding_size"),
+      hidden: r.positive("hidden_size"),
+      layers: r.positive("num_layers", undefined, LAYERS),
+    };
+  });
+
+export interface TransformerConfig {
+  /** V: tokens. */
+  vocab: number;
+  /** D: the residual stream's width. */
+  hidden: number;
+  /** L */
+  layers: number;
+  /** Query heads. */
+  heads: number;
+  /** Key and value heads: each serves heads / kvHeads query heads. */
+  kvHeads: number;
+  /** Width of a head; heads * headDim need not be `hidden`. */
+  headDim: number;
+  /** F: the gated MLP's inner width. */
+  ffn: number;
+  /** Epsilon of every RMSNorm. */
+  eps: number;
+  /** Base of the rotary angles. */
+  ropeTheta: number;
+  /** Tokens that a token attends to, itself included; null: all. */
+  window: number | null;
+  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
+  tied: boolean;
+}
+
+/** transformers' `llama` and `mistral`. */
+export const transformerConfig = (config: Config): TransformerConfig =>
+  readConfig(config, ["llama", "mistral"], (r, family) => {
+    const hidden = r.positive("hidden_size");
+    const heads = r.positive("num_attention_heads");
+    // MistralConfig's default is 8 heads, LlamaConfig's is all of them; a wrong guess cannot pass k_proj's shape.
+    const kvHeads = r.positive("num_key_value_heads", family === "mistral" ? Math.min(8, heads) : heads);
+    const headDim = r.positive("head_dim", hidden / heads);
+    r.derived("hidden_size", headDim, `a multiple of num_attention_heads (${heads}), a whole head`);
+    r.derived(
+      "head_dim",
+      heads * headDim,
+      `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
+    );
+    r.require(
+      headDim % 2 === 0,
+      "head_dim",
+      `an even number, which rotary pairs are made of, not ${headDim}`,
+    );
+    r.require(
+      heads % kvHeads === 0,
+      "num_key_value_heads",
+      `a divisor of num_attention_heads (${heads}), not ${kvHeads}`,
+    );
+    r.only("hidden_act", ["silu", "swish"]);
+    r.only("pretraining_tp", [1]);
+    r.only("rope_interleaved", [false]);
+    r.only("partial_rotary_factor", [1]);
+    r.only("attention_bias", [false]);
+    r.only("mlp_bias", [false]);
+    r.harmless("is_llama_config");
+    return {
+      vocab: r.positive("vocab_size", undefined, VOCAB),
+      hidden,
+      layers: r.positive("num_hidden_layers", undefined, LAYERS),
+      heads,
+      kvHeads,
+      headDim,
+      ffn: r.positive("intermediate_size"),
+      eps: r.number("rms_norm_eps", 1e-6),
+      ropeTheta: ropeTheta(r),
+      window: family === "mistral" ? slidingWindow(r, config) : null,
+      tied: r.boolean("tie_word_embeddings", false),
+    };
+  });
+
+/** Until transformers 5 `rope_theta` and `rope_scaling`, since then `rope_parameters`. */
+function ropeTheta(r: ConfigReader): number {
+  const theta = (reader: ConfigReader): number | null =>
+    reader.raw("rope_theta") === undefined
+      ? null
+      : reader.number("rope_theta", undefined, { min: 1, max: 1e15 });
+  const section = (reader: ConfigReader): number | null => {
+    reader.only("rope_type", ["default"]);
+    reader.only("type", ["default"]);
+    reader.only("factor", [1]);
+    reader.only("partial_rotary_factor", [1]);
+    return theta(reader);
+  };
+  const top = theta(r);
+  const scaling = r.section("rope_scaling", section);
+  const parameters = r.section("rope_parameters", section);
+  const base = parameters ?? scaling ?? top ?? 10_000;
+  r.require(top === null || top === base, "rope_theta", `what rope_parameters says (${base})`);
+  return base;
+}
+
+/** MistralConfig: 4,096 where the key is absent, everything where it is null. */
+function slidingWindow(r: ConfigReader, config: Config): number | null {
+  if (config.sliding_window === null) return null;
+  return r.positive("sliding_window", 4096, WINDOW);
+}
+
+export interface MambaConfig {
+  /** V: tokens. */
+  vocab: number;
+  /** D: the residual stream's width. */
+  hidden: number;
+  /** L */
+  layers: number;
+  /** I: channels of the convolution and the scan. */
+  inner: number;
+  /** N: states of a channel. */
+  state: number;
+  /** Columns that the causal convolution sees, the current one included. */
+  conv: number;
+  /** The convolution has a bias. */
+  convBias: boolean;
+  /** R: rank of the time step's projection. */
+  timeStepRank: number;
+  /** Epsilon of every RMSNorm with weights. */
+  eps: number;
+  /** falcon_mamba: epsilon of the RMSNorm without weights on B, C and the time step; null in mamba, which has none. */
+  mixerEps: number | null;
+  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
+  tied: boolean;
+}
+
+/** transformers' `mamba` and `falcon_mamba`. */
+export const mambaConfig = (config: Config): MambaConfig =>
+  readConfig(config, ["mamba", "falcon_mamba"], (r, family) => {
+    const hidden = r.positive("hidden_size");
+    const layers = r.positive("num_hidden_layers", undefined, LAYERS);
+    // intermediate_size wins, as it does in transformers: falcon-mamba-7b says expand 16 and 8,192 for 4,096.
+    const expanded = Math.trunc(r.number("expand", 2, { min: 0, max: 1024 }) * hidden);
+    const inner = r.positive("intermediate_size", expanded);
+    r.derived("expand", inner, `hidden_size * expand to be from 1 to ${SIZE_LIMIT}`);
+    r.only("hidden_act", ["silu", "swish"]);
+    r.only("use_bias", [false]);
+    const rank = r.raw("time_step_rank") ?? "auto";
+    // Left by the conversion from the original mamba-ssm checkpoints.
+    r.only("d_model", [hidden]);
+    r.only("d_inner", [inner]);
+    r.only("n_layer", [layers]);
+    r.only("rms_norm", [true]);
+    r.harmless(
+      "fused_add_norm",
+      "pad_vocab_size_multiple",
+      "residual_in_fp32",
+      "use_mambapy",
+      "use_falcon_mambapy",
+    );
+    r.harmless("use_associative_scan", "rescale_prenorm_residual");
+    // These only draw the first dt_proj of a training.
+    r.harmless(
+      "time_step_scale",
+      "time_step_min",
+      "time_step_max",
+      "time_step_init_scheme",
+      "time_step_floor",
+    );
+    return {
+      vocab: r.positive("vocab_size", undefined, VOCAB),
+      hidden,
+      layers,
+      inner,
+      state: r.positive("state_size", 16, { max: 1024 }),
+      conv: r.positive("conv_kernel", 4, { max: 1024 }),
+      convBias: r.boolean("use_conv_bias", true),
+      timeStepRank: rank === "auto" ? Math.ceil(hidden / 16) : r.positive("time_step_rank"),
+      eps: r.number("layer_norm_epsilon", 1e-5),
+      mixerEps: family === "falcon_mamba" ? r.number("mixer_rms_eps", 1e-6) : null,
+      tied: r.boolean("tie_word_embeddings", true),
+    };
+  });
+
+export interface LinearAttentionConfig {
+  /** V: tokens. */
+  vocab: number;
+  /** D: the residual stream's width. */
+  hidden: number;
+  /** L */
+  layers: number;
+  heads: number;
+  /** Key and value heads: each serves heads / kvHeads query heads. */
+  kvHeads: number;
+  /** Width of a key's and a query's head. */
+  keyDim: number;
+  /** Width of a value's head. */
+  valueDim: number;
+  /** F: the gated MLP's inner width. */
+  ffn: number;
+  /** Epsilon of every RMSNorm. */
+  eps: number;
+  /** The norm of each head's output has weights; the other norms always do. */
+  affine: boolean;
+  /** On queries and keys; elu means elu(x) + 1. */
+  featureMap: "elu" | "relu" | "identity";
+  /** The output is divided by the query's product with the sum of all keys so far. */
+  normalized: boolean;
+  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
+  tied: boolean;
+}
+
+/** fla's `linear_attn`. */
+export const linearAttentionConfig = (config: Config): LinearAttentionConfig =>
+  readConfig(config, ["linear_attn"], (r) => {
+    // fla's own default, elementwise_product, has weights of its own and is not implemented.
+    const featureMap = r.only("feature_map", ["elu", "relu", "identity"], "elementwise_product");
+    r.only("norm_q", [false]);
+    r.only("norm_k", [false]);
+    r.only("output_norm", ["rmsnorm"]);
+    // The three maps above have no weights, so nothing is tied.
+    r.harmless("tie_feature_map_qk");
+    return { ...flaConfig(r, 1), featureMap, normalized: r.boolean("norm_feature_map", false) };
+  });
+
+export interface GlaConfig extends Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
+  /** Rank of the forget gate's projection. */
+  gateRank: number;
+  /** The gate is exp(logsigmoid(projection) / gateNormalizer). */
+  gateNormalizer: number;
+  /** The normed output is multiplied by swish(g_proj(x)); without it there is no g_proj. */
+  outputGate: boolean;
+}
+
+/** fla's `gla`. */
+export const glaConfig = (config: Config): GlaConfig =>
+  readConfig(config, ["gla"], (r) => {
+    r.only("feature_map", [null], null);
+    r.only("clamp_min", [null], null);
+    r.only("use_gk", [true]);
+    r.only("use_gv", [false]);
+    r.only("gate_fn", ["swish", "silu"]);
+    return {
+      ...flaConfig(r, 0.5),
+      gateRank: r.positive("gate_low_rank_dim", 16),
+      // fla's model never passes this key to its layer, which divides by 16 whatever the config says.
+      gateNormalizer: r.only("gate_logit_normalizer", [16]),
+      outputGate: r.boolean("use_output_gate", true),
+    };
+  });
+
+/** What fla's two formats share. */
+function flaConfig(
+  r: ConfigReader,
+  expandKey: number,
+): Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
+  const hidden = r.positive("hidden_size");
+  const heads = r.positive("num_heads", 4);
+  const kvHeads = r.positive("num_kv_heads", heads);
+  r.require(heads % kvHeads === 0, "num_kv_heads", `a divisor of num_heads (${heads})`);
+  const headDim = (key: string, fallback: number): number => {
+    const width = Math.trunc(hidden * r.number(key, fallback, { min: 0, max: 1024 }));
+    r.derived(key, width, `hidden_size * ${key} to be from 1 to ${SIZE_LIMIT}`);
+    return r.derived(
+      key,
+      width / heads,
+      `hidden_size * ${key} (${width}) to be a multiple of num_heads (${heads})`,
+    );
+  };
+  // fla's GatedMLP: 2/3 of ratio * hidden, rounded up to a multiple of 256.
+  const ratio = r.number("hidden_ratio", 4, { min: 0, max: 1024 });
+  const derived = 256 * Math.ceil(Math.trunc((hidden * ratio * 2) / 3) / 256);
+  const ffn = r.positive("intermediate_size", derived);
+  r.derived("hidden_ratio", ffn, `an inner width from 1 to ${SIZE_LIMIT}`);
+  const eps = r.number("norm_eps", 1e-6);
+  // The name of older fla, ignored by today's: harmless only where it says the same.
+  r.only("rms_norm_eps", [eps]);
+  r.only("hidden_act", ["swish", "silu"]);
+  r.only("attn", [null], null);
+  r.only("use_short_conv", [false]);
+  r.harmless("conv_size", "conv_bias", "share_conv_kernel");
+  // Ways to compute the same: kernels, fusions, and a loss.
+  r.harmless(
+    "attn_mode",
+    "fuse_norm",
+    "fuse_swiglu",
+    "fuse_cross_entropy",
+    "fuse_linear_cross_entropy",
+    "use_l2warp",
+  );
+  return {
+    vocab: r.positive("vocab_size", undefined, VOCAB),
+    hidden,
+    layers: r.positive("num_hidden_layers", undefined, LAYERS),
+    heads,
+    kvHeads,
+    keyDim: headDim("expand_k", expandKey),
+    valueDim: headDim("expand_v", 1),
+    ffn,
+    eps,
+    affine: r.boolean("elementwise_affine", true),
+    tied: r.boolean("tie_word_embeddings", false),
+  };
+}
