@@ -80,12 +80,16 @@ export async function startServer({ port = 0, folders = {} }: ServerOptions = {}
   };
 }
 
-/** Vite's client keeps a socket to the server and can reload the page, in the middle of a measurement. */
+/**
+ * Vite's client opens a socket to be told of changes and to reload the page, which a measurement is better
+ * without. The rest of the client stays: Vite's rewritten imports call it.
+ */
 const withoutHotReload: Plugin = {
   name: "longtape:without-hot-reload",
-  transformIndexHtml: {
-    order: "post",
-    handler: (html) => html.replace(/<script type="module" src="\/@vite\/client"><\/script>\s*/, ""),
+  transform: {
+    filter: { id: /\/vite\/dist\/client\/client\.mjs$/ },
+    handler: (code) =>
+      code.replace(/^console\.debug\(.*connecting.*\n/m, "").replace(/^transport\.connect\(.*$/m, ""),
   },
 };
 

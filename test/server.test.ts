@@ -68,6 +68,12 @@ test("modules of the project are served as JavaScript", async () => {
   expect(await response.text()).toContain("function adapterLine");
 });
 
+test("the page is left alone: Vite's client opens no socket", async () => {
+  const client = await (await fetch(`${server.url}@vite/client`)).text();
+  expect(client).toContain("injectQuery");
+  expect(client).not.toMatch(/^transport\.connect/m);
+});
+
 test.each([
   ["/folders/my%20model/../../package.json", 404],
   ["/folders/my%20model/%2e%2e/%2e%2e/etc/passwd", 404],
