@@ -4,7 +4,13 @@ import { ceilDiv, type ElementType, elements, type Layout, type Spec, storedElem
 
 export type Sizes<L extends string = string> = Readonly<Record<L, number>>;
 export type Access = "read" | "write" | "update";
-type Axis<L extends string> = L | number;
+/** ceil(letter / by): private scratch that keeps one value for so many slots. */
+export interface Share<L extends string = string> {
+  readonly letter: L;
+  readonly by: number;
+}
+export const share = <const L extends string>(letter: L, by: number): Share<L> => ({ letter, by });
+type Axis<L extends string> = L | number | Share<L>;
 
 /** A bound tensor. `write` is written whole, `update` is read and written in place. */
 export interface Binding<L extends string = string, T extends ElementType = ElementType> {
@@ -16,7 +22,7 @@ export interface Binding<L extends string = string, T extends ElementType = Elem
   readonly paged?: L;
 }
 
-type LetterOf<A> = A extends string ? A : never;
+type LetterOf<A> = A extends string ? A : A extends Share<infer L> ? L : never;
 const bind =
   (access: Access) =>
   <const S extends readonly Axis<string>[], T extends ElementType>(
@@ -150,7 +156,11 @@ export const defineKernel = <
   },
 ): Kernel<C | F | P, B> => kernel as Kernel<C | F | P, B>;
 
-const axisSize = (axis: Axis<string>, s: Sizes): number => (typeof axis === "number" ? axis : s[axis]!);
+const letterOf = (axis: Axis<string>): string | undefined =>
+  typeof axis === "object" ? axis.letter : typeof axis === "string" ? axis : undefined;
+const axisSize = (axis: Axis<string>, s: Sizes): number =>
+  typeof axis === "number" ? axis : typeof axis === "string" ? s[axis]! : ceilDiv(s[axis.letter]!, axis.by);
+const axisText = (axis: Axis<string>): string => (typeof axis === "object" ? `${axis.letter}/${axis.by}` : `${axis}`);
 
 /** The shape, type and layout that a binding (or a scratch) has at these sizes. */
 export function bindingSpec(binding: Binding, s: Sizes): Spec {
@@ -250,7 +260,7 @@ export function compilePass(
     const view = variant.views?.[source] ?? (binding.layout === "tiles" ? "mat4x4f" : binding.type);
     lines.push(
       `@group(0) @binding(${slot++}) var<storage, ${mode}> ${identifier}: array<${view}${arraySize(kernel, binding, sizes, view)}>;` +
-        `  // [${binding.shape.join(", ")}]`,
+        `  // [${binding.shape.map(axisText).join(", ")}]`,
     );
     bindings.push({ identifier, source, access: binding.access, ...(page === undefined ? {} : { page }) });
   };
@@ -272,9 +282,9 @@ export const workgroupSize = (pass: Pass, s: Sizes): number =>
 
 /** A sized array is read faster than a runtime-sized one; letters that are not constants leave no choice. */
 function arraySize(kernel: AnyKernel, binding: Binding, s: Sizes & PageGroup, view: View): string {
-  const known = binding.shape.every(
-    (a) => typeof a === "number" || a === binding.paged || kernel.consts.includes(a),
-  );
+  const known = binding.shape
+    .map(letterOf)
+    .every((a) => a === undefined || a === binding.paged || kernel.consts.includes(a));
   if (!known) return "";
   const spec = bindingSpec(binding, binding.paged ? { ...s, [binding.paged]: s.PAGE } : s);
   const perElement = { f32: 1, u32: 1, vec4f: 4, mat4x4f: 16 }[view];
