@@ -160,7 +160,8 @@ const letterOf = (axis: Axis<string>): string | undefined =>
   typeof axis === "object" ? axis.letter : typeof axis === "string" ? axis : undefined;
 const axisSize = (axis: Axis<string>, s: Sizes): number =>
   typeof axis === "number" ? axis : typeof axis === "string" ? s[axis]! : ceilDiv(s[axis.letter]!, axis.by);
-const axisText = (axis: Axis<string>): string => (typeof axis === "object" ? `${axis.letter}/${axis.by}` : `${axis}`);
+const axisText = (axis: Axis<string>): string =>
+  typeof axis === "object" ? `${axis.letter}/${axis.by}` : `${axis}`;
 
 /** The shape, type and layout that a binding (or a scratch) has at these sizes. */
 export function bindingSpec(binding: Binding, s: Sizes): Spec {
