@@ -9,6 +9,8 @@ type Letter = "M" | "I" | "O" | "eps";
 export interface Product {
   /** Bindings of the matrices. */
   weights: readonly string[];
+  /** Tiles from one row of tiles to the next, where a matrix has more columns than x: `I4` where not. */
+  stride?: string;
   /** Also sum the squares of each row of x, for RMSNorm. */
   squares: boolean;
   /** `fn finish(sum_<weight>: vec4f ..., squares: f32, m: u32, o4: u32)`, with m < M and o4 < O4. */
@@ -21,7 +23,12 @@ const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, line: (i: number) => string, indent = "  ") =>
   range(n).map(line).join(`\n${indent}`);
 
-export function productVariants({ weights, squares, finish }: Product): Record<string, Variant<Letter>> {
+export function productVariants({
+  weights,
+  stride = "I4",
+  squares,
+  finish,
+}: Product): Record<string, Variant<Letter>> {
   const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
   const ifSquares = (code: string) => (squares ? code : "");
   const sums = (row: number | string) => weights.map((w) => `${w}Sum${row}`).join(", ");
@@ -52,7 +59,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   const QUADS = (O4 + 3u) / 4u;
   let o4 = (i / 4u % QUADS) * 4u + i % 4u;
   let m = i / 4u / QUADS * 8u;
-  let first = min(o4, O4 - 1u) * I4;
+  let first = min(o4, O4 - 1u) * ${stride};
   let rowA = min(m + i % 4u, M - 1u) * I4;
   let rowB = min(m + 4u + i % 4u, M - 1u) * I4;
   ${declare(8)}
@@ -85,7 +92,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ${each(block(M), (r) => `let row${r} = min(m + ${r}u, M - 1u) * I4;`)}
   ${declare(block(M))}
   for (var k = 0u; k < I4; k++) {
-    ${load("o4 * I4 + k")}
+    ${load(`o4 * ${stride} + k`)}
     ${each(block(M), (r) => `{ let v = x[row${r} + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
   }
   ${each(block(M), (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
@@ -111,7 +118,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
             return `${parts.map((p) => `var<workgroup> ${p}: array<${type(p)}, ${64 * M}>;`).join("\n")}
 ${main}
   let o4 = workgroupIndex(wg);
-  let first = min(o4, O4 - 1u) * I4;
+  let first = min(o4, O4 - 1u) * ${stride};
   ${declare(M)}
   for (var k = lane; k < I4; k += WG) {
     ${load("first + k")}
@@ -144,7 +151,7 @@ ${main}
 ${main}
   let o4 = wg.x * 16u + lane % 16u;
   let rows = lane / 16u * 8u;
-  let first = min(o4, O4 - 1u) * I4;
+  let first = min(o4, O4 - 1u) * ${stride};
   ${declare(8)}
   for (var k0 = 0u; k0 < I4; k0 += 4u) {
     workgroupBarrier();
