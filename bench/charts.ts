@@ -1,0 +1,324 @@
+import * as Plot from "@observablehq/plot";
+import { type Curve, contextOf, measuredBytes, type Row, theoryBytes } from "./row.ts";
+import { formatBytes } from "./units.ts";
+
+/** Rows that belong on one line: they differ in size and depth only. */
+export interface Series {
+  label: string;
+  arch: string;
+  colour: string;
+  rows: Row[];
+}
+
+/** Charts are drawn into this document: the page's own, or linkedom's in Node. */
+export interface Canvas {
+  document: Document;
+  width: number;
+  height: number;
+}
+
+/** Hues are kept by family: recurrent cells, attention (warm), linear attention, state space. */
+const slots: Record<string, number> = {
+  elman: 3,
+  gru: 2,
+  lstm: 4,
+  llama: 6,
+  "mistral-window": 8,
+  "linear-attention": 5,
+  gla: 7,
+  mamba: 1,
+};
+
+/** The colours behind the slots, by colour scheme; the report and the page put them in their style sheet. */
+export const palette = {
+  light: ["#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"],
+  dark: ["#3987e5", "#199e70", "#c98500", "#3fa53f", "#9085e9", "#e66767", "#d55181", "#d95926"],
+};
+
+/** An architecture keeps its colour in every run; one without a place of its own takes a free one, or ink. */
+export function colours(archs: readonly string[]): Map<string, string> {
+  const taken = new Set(archs.map((arch) => slots[arch]));
+  const free = palette.light.map((_, i) => i + 1).filter((slot) => !taken.has(slot));
+  const others = archs.filter((arch) => !(arch in slots));
+  return new Map(
+    archs.map((arch) => {
+      const slot = slots[arch] ?? free[others.indexOf(arch)];
+      return [arch, slot === undefined ? "currentColor" : `var(--series-${slot})`];
+    }),
+  );
+}
+
+/** Groups rows by what they measured; a label says only what tells the groups apart. */
+export function seriesOf(rows: readonly Row[], extra: (row: Row) => string = () => ""): Series[] {
+  const archs = [...new Set(rows.map((row) => row.arch))];
+  const colourOf = colours(archs);
+  const several = (of: (row: Row) => unknown) => new Set(rows.map(of)).size > 1;
+  const modelsDiffer = archs.some(
+    (arch) => new Set(rows.filter((row) => row.arch === arch).map((row) => row.model)).size > 1,
+  );
+  const peers = several((row) => row.peer);
+  const streams = several((row) => row.n_parallel);
+  const extras = several(extra);
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) groups.set(label(row), [...(groups.get(label(row)) ?? []), row]);
+  return [...groups].map(([name, members]) => {
+    const arch = (members[0] as Row).arch;
+    return { label: name, arch, colour: colourOf.get(arch) as string, rows: members };
+  });
+
+  function label(row: Row): string {
+    const parts = [modelsDiffer ? row.model : row.arch, extras && extra(row), peers && row.peer];
+    return [...parts, streams && `×${row.n_parallel}`].filter(Boolean).join(" ");
+  }
+}
+
+/** Bytes of state and kv against the context, log-log: measured points over the ledger's line. */
+export function bytesChart(
+  rows: readonly Row[],
+  curves: readonly Curve[],
+  canvas: Canvas,
+): SVGElement | null {
+  const series = seriesOf(rows.filter((row) => (measuredBytes(row) ?? theoryBytes(row) ?? 0) > 0));
+  const lines = series.map(({ rows, label, colour }) => ({ label, colour, points: theory(rows, curves) }));
+  const dots = series.flatMap(({ rows, label, colour }) =>
+    rows.flatMap((row) => {
+      const bytes = measuredBytes(row);
+      if (!bytes) return [];
+      return {
+        x: contextOf(row),
+        y: bytes,
+        colour,
+        title: `${label}, ${row.test}: ${formatBytes(bytes)} measured`,
+      };
+    }),
+  );
+  const all = [...lines.flatMap(({ points }) => points), ...dots];
+  if (all.length === 0) return null;
+  const x = powers(
+    all.map((point) => point.x),
+    0,
+  );
+  const y = powers(
+    all.map((point) => point.y),
+    0.7,
+  );
+  const chart = Plot.plot({
+    ...frame(canvas),
+    x: {
+      type: "log",
+      base: 2,
+      domain: x.domain,
+      ticks: x.ticks,
+      tickFormat: count,
+      label: "tokens in the context",
+    },
+    y: {
+      type: "log",
+      base: 2,
+      domain: y.domain,
+      ticks: y.ticks,
+      tickFormat: tickBytes,
+      label: "state + keys and values",
+    },
+    marks: [
+      Plot.gridY(y.ticks, { strokeOpacity: 0.12 }),
+      Plot.gridX(x.ticks, { strokeOpacity: 0.06 }),
+      ...lines.map(({ points, colour }) =>
+        Plot.line(points, { x: "x", y: "y", stroke: colour, strokeWidth: 1.75 }),
+      ),
+      Plot.dot(dots, { x: "x", y: "y", fill: "colour", stroke: "var(--surface)", r: 4.5, title: "title" }),
+    ],
+  }) as SVGElement & Plot.Plot;
+  return labelled(
+    chart,
+    lines.map(({ points, ...line }) => ({ ...line, end: points.at(-1) })),
+    canvas,
+  );
+}
+
+/** Tokens a second against depth; where every row has the same depth, bars. */
+export function speedChart(rows: readonly Row[], canvas: Canvas): SVGElement | null {
+  const timed = rows.filter((row) => row.status === "ok" && row.avg_ts !== null);
+  if (timed.length === 0) return null;
+  const series = seriesOf(
+    timed,
+    ({ n_prompt, n_gen }) => `${n_prompt || ""}${n_prompt && n_gen ? "+" : ""}${n_gen || ""}`,
+  );
+  const depths = [...new Set(timed.map((row) => row.n_depth))].sort((a, b) => a - b);
+  return depths.length > 1 ? speedLines(series, depths, canvas) : speedBars(series, canvas);
+}
+
+function speedLines(series: Series[], depths: number[], canvas: Canvas): SVGElement {
+  const lines = series.map(({ rows, label, colour }) => ({
+    label,
+    colour,
+    points: rows.map((row) => speedPoint(row, label, colour)).sort((a, b) => a.x - b.x),
+  }));
+  const points = lines.flatMap(({ points }) => points);
+  const highest = Math.max(...points.map(({ high }) => high));
+  const lowest = Math.min(...points.map(({ y }) => y));
+  // Zero is the honest floor; only rates too far apart to share it are put on a log scale.
+  const log = highest > 30 * lowest;
+  const smallest = depths.find((depth) => depth > 0) ?? 1;
+  const last = depths.at(-1) as number;
+  const chart = Plot.plot({
+    ...frame(canvas),
+    // Depths double; a symmetric log shows them evenly and still has a place for 0.
+    x: {
+      type: "symlog",
+      constant: smallest / 2,
+      domain: [0, last],
+      ticks: thin(depths),
+      tickFormat: count,
+      label: "depth: tokens already in the context",
+    },
+    y: log
+      ? {
+          type: "log",
+          domain: [lowest / 1.3, highest * 1.1],
+          ticks: 6,
+          tickFormat: count,
+          label: "tokens a second",
+        }
+      : { domain: [0, highest * 1.05], ticks: 6, tickFormat: count, label: "tokens a second" },
+    marks: [
+      Plot.gridY({ ticks: 6, strokeOpacity: 0.12 }),
+      ...lines.map(({ points, colour }) =>
+        Plot.line(points, { x: "x", y: "y", stroke: colour, strokeWidth: 1.75 }),
+      ),
+      Plot.ruleX(points, { x: "x", y1: "low", y2: "high", stroke: "colour" }),
+      Plot.dot(points, { x: "x", y: "y", fill: "colour", stroke: "var(--surface)", r: 4.5, title: "title" }),
+    ],
+  }) as SVGElement & Plot.Plot;
+  return labelled(
+    chart,
+    lines.map(({ points, ...line }) => ({ ...line, end: points.at(-1) })),
+    canvas,
+  );
+}
+
+function speedBars(series: Series[], canvas: Canvas): SVGElement {
+  const bars = series.flatMap(({ rows, label, colour }) =>
+    rows.map((row) => ({ ...speedPoint(row, label, colour), label })),
+  );
+  const left = 14 + 7 * Math.max(...bars.map(({ label }) => label.length));
+  return Plot.plot({
+    ...frame({ ...canvas, height: 56 + 30 * bars.length }),
+    marginLeft: left,
+    marginRight: 64,
+    x: {
+      domain: [0, Math.max(...bars.map(({ high }) => high)) * 1.02],
+      ticks: 5,
+      tickFormat: count,
+      label: "tokens a second",
+    },
+    y: { domain: [...new Set(bars.map(({ label }) => label))], label: null, tickSize: 0, padding: 0.3 },
+    marks: [
+      Plot.gridX({ ticks: 5, strokeOpacity: 0.12 }),
+      Plot.barX(bars, { x: "y", y: "label", fill: "colour", rx2: 3, title: "title" }),
+      Plot.ruleY(bars, { x1: "low", x2: "high", y: "label", stroke: "currentColor" }),
+      Plot.text(bars, { x: "high", y: "label", text: ({ y }) => rate(y), dx: 6, textAnchor: "start" }),
+    ],
+  }) as SVGElement;
+}
+
+function speedPoint(row: Row, label: string, colour: string) {
+  const y = row.avg_ts as number;
+  const sd = row.stddev_ts ?? 0;
+  const title = `${label}, ${row.test}: ${y.toFixed(2)} ± ${sd.toFixed(2)} tokens a second`;
+  return { x: row.n_depth, y, low: Math.max(0, y - sd), high: y + sd, colour, title };
+}
+
+/** The ledger's bytes over the context: its curve if the run kept one, and always the rows' own sizes. */
+function theory(rows: readonly Row[], curves: readonly Curve[]): { x: number; y: number }[] {
+  const [first] = rows;
+  // A curve is of one stream of longtape.
+  const curve = curves.find(({ arch, model }) => arch === first?.arch && model === first.model);
+  const fits = curve && first?.peer === "longtape" && first.n_parallel === 1;
+  const points = new Map(fits ? curve.points.map(({ context, bytes }) => [context, bytes]) : []);
+  for (const row of rows) {
+    const bytes = theoryBytes(row);
+    if (bytes) points.set(contextOf(row), bytes);
+  }
+  return [...points]
+    .filter(([context, bytes]) => context > 0 && bytes > 0)
+    .map(([x, y]) => ({ x, y }))
+    .sort((a, b) => a.x - b.x);
+}
+
+const frame = ({ document, width, height }: Canvas) => ({
+  document,
+  width,
+  height,
+  marginLeft: 64,
+  marginRight: 132,
+  marginTop: 28,
+  marginBottom: 40,
+  style: { fontSize: "12px" },
+});
+
+interface Ended {
+  label: string;
+  colour: string;
+  end: { x: number; y: number } | undefined;
+}
+
+/** Names each line at its right end; names that would overlap are moved apart and tied to their line. */
+function labelled(
+  chart: SVGElement & Plot.Plot,
+  lines: Ended[],
+  { document, width, height }: Canvas,
+): SVGElement {
+  const x = chart.scale("x");
+  const y = chart.scale("y");
+  const left = width - 132 + 18;
+  const gap = 15;
+  const ends = lines
+    .flatMap(({ label, colour, end }) =>
+      end ? { label, colour, x: x?.apply(end.x), y: y?.apply(end.y), at: 0 } : [],
+    )
+    .sort((a, b) => a.y - b.y);
+  let floor = 20;
+  for (const end of ends) {
+    end.at = Math.max(end.y, floor);
+    floor = end.at + gap;
+  }
+  let ceiling = height - 34;
+  for (const end of ends.toReversed()) {
+    end.at = Math.min(end.at, ceiling);
+    ceiling = end.at - gap;
+  }
+  const draw = (name: string, attributes: Record<string, string | number>, text = "") => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+    element.textContent = text;
+    chart.append(element);
+  };
+  for (const end of ends) {
+    const path = `M${end.x + 7},${end.y}L${left - 4},${end.at}`;
+    draw("path", { d: path, stroke: end.colour, "stroke-opacity": 0.7, fill: "none" });
+    draw("text", { x: left, y: end.at, dy: "0.32em", "text-anchor": "start" }, end.label);
+  }
+  return chart;
+}
+
+/** A log-2 domain around the values, `room` powers wider at both ends, and at most nine powers as ticks. */
+function powers(values: readonly number[], room: number): { domain: [number, number]; ticks: number[] } {
+  const low = Math.log2(Math.min(...values)) - room;
+  // One value alone still needs a domain with a width.
+  const high = Math.max(low + 1, Math.log2(Math.max(...values)) + room);
+  const step = Math.ceil((high - low) / 8);
+  const ticks: number[] = [];
+  for (let power = Math.ceil(low / step) * step; power <= high; power += step) ticks.push(2 ** power);
+  return { domain: [2 ** low, 2 ** high], ticks };
+}
+
+/** At most eight of the depths, the first and the last among them. */
+function thin(depths: readonly number[]): number[] {
+  const step = Math.ceil(depths.length / 8);
+  return depths.filter((_, i) => (depths.length - 1 - i) % step === 0 || i === 0);
+}
+
+const tickBytes = (bytes: number): string => formatBytes(bytes).replace(".00", "");
+const count = (value: number): string => value.toLocaleString("en-US");
+const rate = (value: number): string => (value < 100 ? value.toFixed(1) : count(Math.round(value)));

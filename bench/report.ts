@@ -1,0 +1,350 @@
+import { parseHTML } from "linkedom";
+import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
+import { Html, html } from "./html.ts";
+import {
+  adapterName,
+  contextOf,
+  type Environment,
+  type Field,
+  fields,
+  measuredBytes,
+  type Results,
+  type Row,
+  theoryBytes,
+} from "./row.ts";
+import { formatBytes, formatNs, formatParameters } from "./units.ts";
+
+/** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
+export function reportHtml(results: Results): string {
+  const { environment, rows } = results;
+  const archs = [...new Set(rows.map((row) => row.arch))];
+  const title = `longtape: ${archs.join(", ") || "no rows"}`;
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>${title}</title>
+<style>${new Html(style)}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="eyebrow">longtape</p>
+<h1>What a long context costs</h1>
+<p class="lead">${archs.length} ${archs.length === 1 ? "architecture" : "architectures"} (${archs.join(", ")}), ${statuses(rows)}.</p>
+<code class="command">${environment.command}</code>
+<p class="meta">${[...origin(environment)].join(" · ")}</p>
+</header>
+${adapterNotice(environment)}
+${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
+${glance(rows)}
+${charts(results)}
+<section>
+<h2>Every row</h2>
+<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas.</p>
+${table(rows, readable)}
+<details>
+<summary>All ${fields.length} fields, as in results.json</summary>
+${table(rows, fields.map(rawColumn))}
+</details>
+</section>
+${environmentSection(environment)}
+</main>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+function statuses(rows: readonly Row[]): string {
+  const counts = new Map<string, number>();
+  for (const { status } of rows) counts.set(status, (counts.get(status) ?? 0) + 1);
+  const list = [...counts].map(([status, number]) => `${number} ${status}`).join(", ");
+  return `${rows.length} ${rows.length === 1 ? "row" : "rows"}${list && `: ${list}`}`;
+}
+
+function* origin({
+  started,
+  versions,
+  build_commit,
+  runtime,
+  browser,
+  node,
+  os,
+  cpu,
+  cpu_cores,
+}: Environment) {
+  yield started.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  yield `longtape ${versions.longtape ?? ""} (${build_commit ?? "unknown build"})`;
+  yield runtime === "node" ? `Dawn in Node ${node ?? ""}` : (browser ?? "browser");
+  yield os;
+  yield `${cpu}, ${cpu_cores} cores`;
+}
+
+function adapterNotice({ adapter }: Environment): Html {
+  const name = adapterName(adapter);
+  if (!adapter?.software) return html`<p class="notice quiet">Adapter: <strong>${name}</strong></p>`;
+  return html`<p class="notice">Adapter: <strong>${name}</strong>, a software adapter: it computes on the CPU. A software adapter penalises barriers; nothing is known of a GPU that was not measured.</p>`;
+}
+
+/** One line a model: the two ends of the sweep side by side, since the change is what one came for. */
+function glance(rows: readonly Row[]): Html | null {
+  const generated = rows.filter((row) => row.n_gen > 0 && row.n_prompt === 0);
+  if (generated.length === 0) return null;
+  const timed = generated.filter(({ status }) => status === "ok");
+  const depths = (timed.length > 0 ? timed : generated).map((row) => row.n_depth);
+  const ends = [...new Set([Math.min(...depths), Math.max(...depths)])];
+  const at = (members: readonly Row[], depth: number) => members.find((row) => row.n_depth === depth);
+  const names = seriesOf(generated, ({ n_gen }) => `tg${n_gen}`);
+  const head = (what: string) =>
+    ends.map((depth) => html`<th class="number">${what}<br>depth ${depth.toLocaleString("en-US")}</th>`);
+  return html`<section>
+<h2>At a glance</h2>
+<div class="scroll"><table>
+<thead><tr><th>model</th><th class="number">parameters</th>${head("state + kv,")}${head("generated t/s,")}</tr></thead>
+<tbody>
+${names.map(({ label, colour, rows: members }) => {
+  const found = ends.map((depth) => at(members, depth));
+  return html`<tr><th scope="row">${swatch(colour)}${label}</th><td class="number">${show(members[0]?.model_n_params, formatParameters)}</td>${found.map(
+    (row) => html`<td class="number">${show(row && measuredBytes(row), formatBytes)}</td>`,
+  )}${found.map((row) => html`<td class="number">${row ? speed(row) : "–"}</td>`)}</tr>\n`;
+})}</tbody>
+</table></div>
+</section>`;
+}
+
+function charts({ environment, rows }: Results): Html {
+  const { document } = parseHTML("<!doctype html><html><body></body></html>");
+  // linkedom's document has what Plot calls, not all that the DOM's type promises.
+  const canvas = (width: number, height: number): Canvas => ({
+    document: document as unknown as Document,
+    width,
+    height,
+  });
+  const generated = rows.filter((row) => row.n_gen > 0 && row.n_prompt === 0);
+  const prompts = rows.filter((row) => row.n_prompt > 0 && row.n_gen === 0);
+  const both = rows.filter((row) => row.n_prompt > 0 && row.n_gen > 0);
+  const figures = [
+    figure(
+      "Bytes against context",
+      "Points: bytes of state, keys and values that were measured. Lines: what the ledger says the engine must allocate. A point off its line is an error. Steps are pages.",
+      bytesChart(rows, environment.curves ?? [], canvas(1000, 460)),
+    ),
+    figure(
+      "Generation: tokens a second against depth",
+      "Mean of the repetitions, ± their sample standard deviation; all streams together.",
+      speedChart(generated, canvas(1000, 400)),
+    ),
+    figure(
+      "Prompt: tokens a second",
+      "Mean of the repetitions, ± their sample standard deviation; all streams together.",
+      speedChart(prompts, canvas(1000, 400)),
+    ),
+    figure(
+      "Prompt and generation together: tokens a second",
+      "Prompt and generated tokens over the time of both.",
+      speedChart(both, canvas(1000, 400)),
+    ),
+  ].filter((figure) => figure !== null);
+  if (figures.length === 0) return html``;
+  const legend = new Map(seriesOf(rows).map(({ arch, colour }) => [arch, colour]));
+  return html`<section>
+<h2>Charts</h2>
+<ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}<li><svg width="34" height="10" aria-hidden="true"><path d="M0,5H12" stroke="currentColor" stroke-width="1.75"/><circle cx="26" cy="5" r="4" fill="currentColor"/></svg>line theory, point measured</li></ul>
+${figures}
+</section>`;
+}
+
+function figure(title: string, caption: string, svg: SVGElement | null): Html | null {
+  if (!svg) return null;
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", title);
+  // Plot and linkedom have escaped the names in it.
+  return html`<figure><h3>${title}</h3><div class="canvas">${new Html(svg.outerHTML)}</div><figcaption>${caption}</figcaption></figure>\n`;
+}
+
+const swatch = (colour: string): Html => html`<i class="swatch" style="background: ${colour}"></i>`;
+
+interface Column {
+  title: string;
+  kind: "text" | "number";
+  cell(row: Row): string;
+}
+
+const readable: Column[] = [
+  { title: "model", kind: "text", cell: (row) => row.model },
+  { title: "arch", kind: "text", cell: (row) => row.arch },
+  { title: "peer", kind: "text", cell: (row) => row.peer },
+  { title: "test", kind: "text", cell: (row) => row.test },
+  { title: "streams", kind: "number", cell: (row) => String(row.n_parallel) },
+  { title: "t/s", kind: "number", cell: speed },
+  { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
+  { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
+  { title: "state + kv", kind: "number", cell: (row) => show(measuredBytes(row), formatBytes) },
+  { title: "theory", kind: "number", cell: (row) => show(theoryBytes(row), formatBytes) },
+  { title: "weights", kind: "number", cell: (row) => show(row.mem_weights, formatBytes) },
+  { title: "asked", kind: "number", cell: (row) => show(row.mem_asked, formatBytes) },
+  { title: "err %", kind: "number", cell: (row) => show(row.theory_err_pct, (value) => value.toFixed(2)) },
+  { title: "overhead %", kind: "number", cell: (row) => show(row.overhead_pct, (value) => value.toFixed(1)) },
+  {
+    title: "dispatches a token",
+    kind: "number",
+    cell: (row) => show(row.dispatches_per_token, (value) => value.toFixed(1)),
+  },
+  {
+    title: "of the roof",
+    kind: "number",
+    cell: (row) => show(row.roof_fraction, (value) => value.toFixed(2)),
+  },
+  {
+    title: "NMSE",
+    kind: "number",
+    cell: (row) => show(row.nmse_vs_reference, (value) => value.toExponential(1)),
+  },
+  {
+    title: "adapter",
+    kind: "text",
+    cell: (row) => `${row.adapter ?? ""}${row.software ? " (software)" : ""}`,
+  },
+];
+
+const rawColumn = (field: Field): Column => ({
+  title: field,
+  kind: "text",
+  cell: (row) =>
+    row[field] === null ? "" : Array.isArray(row[field]) ? JSON.stringify(row[field]) : String(row[field]),
+});
+
+function table(rows: readonly Row[], columns: readonly Column[]): Html {
+  return html`<div class="scroll tall"><table>
+<thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
+<tbody>
+${rows.map((row) => html`<tr class="${row.status}">${columns.map(({ kind, cell }) => html`<td class="${kind}">${cell(row)}</td>`)}</tr>\n`)}</tbody>
+</table></div>`;
+}
+
+function speed(row: Row): string {
+  if (row.status !== "ok") return row.reason ? `${row.status}: ${row.reason}` : row.status;
+  return row.avg_ts === null ? "–" : `${row.avg_ts.toFixed(2)} ± ${(row.stddev_ts ?? 0).toFixed(2)}`;
+}
+
+function show<T>(value: T | null | undefined, format: (value: T) => string): string {
+  return value === null || value === undefined ? "–" : format(value);
+}
+
+function environmentSection(environment: Environment): Html {
+  const { adapter, versions, browser_flags, limits, features, verdicts, clock_quantum_ns } = environment;
+  const facts: [string, string][] = [
+    ["adapter", adapterName(adapter)],
+    [
+      "vendor, architecture, device",
+      adapter ? [adapter.vendor, adapter.architecture, adapter.device].filter(Boolean).join(", ") : "",
+    ],
+    ["software adapter", adapter?.software ? "yes" : "no"],
+    ["runtime", environment.runtime],
+    ["browser", environment.browser ?? "none"],
+    ["browser flags", browser_flags.join(" ")],
+    ["system", environment.os],
+    ["processor", `${environment.cpu}, ${environment.cpu_cores} cores`],
+    ["Node", environment.node ?? ""],
+    [
+      "versions",
+      Object.entries(versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(", "),
+    ],
+    ["build", environment.build_commit ?? "unknown"],
+    ["started", environment.started],
+    ["seed", String(environment.seed ?? "")],
+    ["smallest step of the clock", show(clock_quantum_ns, formatNs)],
+    ["tab hidden", environment.tab_hidden ? "yes" : "no"],
+    ["features", features.join(", ")],
+  ];
+  return html`<section>
+<h2>Environment</h2>
+<dl>${facts.filter(([, value]) => value).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>
+${
+  verdicts.length > 0 &&
+  html`<details><summary>${verdicts.length} kernel variants chosen</summary><div class="scroll"><table>
+<thead><tr><th>kernel</th><th>sizes</th><th>variant</th><th>race, median</th></tr></thead>
+<tbody>${verdicts.map(
+    ({ kernel, sizes, variant, times_ns }) =>
+      html`<tr><td>${kernel}</td><td>${sizes}</td><td>${variant}</td><td>${
+        Object.entries(times_ns)
+          .map(([name, ns]) => `${name} ${formatNs(ns)}`)
+          .join(", ") || "no race"
+      }</td></tr>\n`,
+  )}</tbody>
+</table></div></details>`
+}
+<details><summary>${Object.keys(limits).length} limits of the adapter</summary>
+<dl>${Object.entries(limits).map(([name, value]) => html`<dt>${name}</dt><dd class="number">${value.toLocaleString("en-US")}</dd>\n`)}</dl></details>
+</section>`;
+}
+
+const variables = (colours: readonly string[]): string =>
+  colours.map((colour, i) => `--series-${i + 1}: ${colour};`).join(" ");
+
+const style = `
+:root { --surface: #fcfcfb; --raised: #ffffff; --ink: #1b1b19; --soft: #62615c; --line: #dddcd6; --notice: #fff4d6; --notice-line: #d9a400; ${variables(palette.light)} }
+@media (prefers-color-scheme: dark) { :root { --surface: #171716; --raised: #1f1f1e; --ink: #edece8; --soft: #a3a29b; --line: #3a3a37; --notice: #33290d; --notice-line: #c98500; ${variables(palette.dark)} } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--surface); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 48px 24px 96px; }
+h1 { font-size: 2.1rem; line-height: 1.2; margin: 0 0 12px; letter-spacing: -0.015em; }
+h2 { font-size: 1.3rem; margin: 0 0 12px; letter-spacing: -0.01em; }
+h3 { font-size: 1rem; margin: 0 0 8px; }
+section { margin-top: 48px; }
+p { margin: 0 0 12px; max-width: 80ch; }
+.eyebrow { margin: 0 0 4px; font-weight: 600; color: var(--soft); letter-spacing: 0.04em; }
+.lead { font-size: 1.1rem; }
+.command { display: inline-block; max-width: 100%; overflow-wrap: anywhere; padding: 2px 8px; border: 1px solid var(--line); border-radius: 5px; background: var(--raised); font-size: 0.9rem; }
+.meta, figcaption { color: var(--soft); font-size: 0.9rem; }
+.meta { margin-top: 10px; max-width: none; }
+.notice { margin: 20px 0 0; max-width: none; padding: 12px 16px; background: var(--notice); border-left: 4px solid var(--notice-line); border-radius: 3px; }
+.notice.quiet { background: var(--raised); border-left-color: var(--line); }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--raised); }
+.scroll.tall { max-height: 80vh; overflow-y: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 7px 12px; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+tbody tr:last-child > * { border-bottom: 0; }
+thead th { position: sticky; top: 0; background: var(--raised); color: var(--soft); font-weight: 600; vertical-align: bottom; box-shadow: inset 0 -1px var(--line); border-bottom: 0; }
+tbody th { font-weight: 600; }
+tr > :first-child { position: sticky; left: 0; background: var(--raised); }
+thead th { z-index: 1; }
+thead tr > :first-child { z-index: 2; }
+.number { text-align: right; }
+tr.refused td, tr.unsupported td { color: var(--soft); }
+tr.failed td { background: color-mix(in srgb, var(--series-6) 14%, var(--raised)); }
+td.number { max-width: 34ch; }
+tr:not(.ok) td.number { white-space: normal; min-width: 12ch; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; margin: 0 0 16px; padding: 0; font-size: 0.9rem; }
+.legend svg { margin-right: 6px; }
+.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
+figure { margin: 0 0 32px; padding: 20px; border: 1px solid var(--line); border-radius: 6px; background: var(--raised); }
+.canvas { overflow-x: auto; }
+.canvas svg { width: 100%; min-width: 640px; height: auto; --surface: var(--raised); }
+figcaption { margin-top: 8px; max-width: 90ch; }
+dl { display: grid; grid-template-columns: minmax(12ch, max-content) 1fr; gap: 4px 20px; margin: 0 0 16px; font-size: 0.9rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+dd.number { text-align: left; font-variant-numeric: tabular-nums; }
+details { margin: 16px 0; }
+summary { cursor: pointer; margin-bottom: 8px; color: var(--soft); }
+@page { size: landscape; margin: 12mm; }
+@media print {
+  :root { --surface: #fff; --raised: #fff; --ink: #000; --soft: #444; --line: #bbb; --notice: #fff; ${variables(palette.light)} }
+  main { max-width: none; padding: 0; }
+  .scroll, .scroll.tall { overflow: visible; max-height: none; border: 0; }
+  table { font-size: 6pt; }
+  th, td { padding: 2px 4px; white-space: normal; }
+  figure { break-inside: avoid; }
+  .canvas { overflow: visible; }
+  .canvas svg { min-width: 0; }
+  tr > *, tr > :first-child { position: static; }
+  details:not([open]) { display: none; }
+}
+`;
