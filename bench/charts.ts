@@ -18,16 +18,18 @@ export interface Canvas {
 }
 
 /** Hues are kept by family: recurrent cells, attention (warm), linear attention, state space. */
-const slots: Record<string, number> = {
-  elman: 3,
-  gru: 2,
-  lstm: 4,
-  llama: 6,
-  "mistral-window": 8,
-  "linear-attention": 5,
-  gla: 7,
-  mamba: 1,
-};
+const slots = new Map(
+  Object.entries({
+    elman: 3,
+    gru: 2,
+    lstm: 4,
+    llama: 6,
+    "mistral-window": 8,
+    "linear-attention": 5,
+    gla: 7,
+    mamba: 1,
+  }),
+);
 
 /** The colours behind the slots, by colour scheme; the report and the page put them in their style sheet. */
 export const palette = {
@@ -37,12 +39,12 @@ export const palette = {
 
 /** An architecture keeps its colour in every run; one without a place of its own takes a free one, or ink. */
 export function colours(archs: readonly string[]): Map<string, string> {
-  const taken = new Set(archs.map((arch) => slots[arch]));
+  const taken = new Set(archs.map((arch) => slots.get(arch)));
   const free = palette.light.map((_, i) => i + 1).filter((slot) => !taken.has(slot));
-  const others = archs.filter((arch) => !(arch in slots));
+  const others = archs.filter((arch) => !slots.has(arch));
   return new Map(
     archs.map((arch) => {
-      const slot = slots[arch] ?? free[others.indexOf(arch)];
+      const slot = slots.get(arch) ?? free[others.indexOf(arch)];
       return [arch, slot === undefined ? "currentColor" : `var(--series-${slot})`];
     }),
   );

@@ -20,10 +20,11 @@ export type Layers =
   | {
       kind: "linear";
       layers: number;
+      /** Heads that carry a state. */
       heads: number;
       keyDim: number;
       valueDim: number;
-      /** True where the sum of keys is carried too (fla's linear_attn with norm_feature_map's denominator). */
+      /** True where the sum of keys is carried too (the denominator of fla's linear_attn with norm_feature_map). */
       normaliser: boolean;
     }
   | {

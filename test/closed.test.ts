@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { layersOf } from "../bench/architecture.ts";
 import {
   type Architecture,
   closedFields,
@@ -162,4 +164,27 @@ test("weights, and the four fields of a row together", () => {
     closed_kv: 4 * GiB,
     closed_scores: 8 * 262_144 * 2,
   });
+});
+
+describe("the shipped checkpoints, from their configs", () => {
+  // 1,000 tokens, f32, by hand from each config.json: past the window of 64.
+  test.each([
+    ["elman", 2 * 480 * 4, 0],
+    ["gru", 2 * 256 * 4, 0],
+    ["lstm", 2 * 2 * 224 * 4, 0],
+    ["llama", 0, 2 * 4 * 4 * 32 * 1000 * 4],
+    ["mistral-window", 0, 2 * 4 * 4 * 32 * 64 * 4],
+    ["linear-attention", 4 * 4 * 32 * 33 * 4, 0],
+    ["gla", 4 * 4 * 16 * 32 * 4, 0],
+    ["mamba", 6 * 256 * (16 + 3) * 4, 0],
+  ])("%s", (arch, state, kv) => {
+    const path = new URL(`../models/checkpoints/${arch}/config.json`, import.meta.url);
+    const layers = layersOf(JSON.parse(readFileSync(path, "utf8")));
+    if (!layers) throw new Error(`${arch} has no closed formulas`);
+    const size = { tokens: 1000, elementBytes: f32 };
+    expect(closedState({ parameters: 0, layers }, size)).toBe(state);
+    expect(closedKv({ parameters: 0, layers }, size)).toBe(kv);
+  });
+
+  test("a family without formulas is null", () => expect(layersOf({ model_type: "rwkv" })).toBeNull());
 });
