@@ -49,6 +49,14 @@ export class GpuMachine implements Machine {
     return this.#guard(this.memory.allocate(storages));
   }
 
+  get maxBytes(): number {
+    return this.memory.maxBytes;
+  }
+
+  get maxBindingBytes(): number {
+    return this.device.limits.maxStorageBufferBindingSize;
+  }
+
   free(storages: readonly Storage[]): void {
     this.memory.free(storages);
   }

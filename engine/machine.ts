@@ -19,6 +19,9 @@ export interface LaidDispatch extends Dispatch {
 export interface Machine {
   readonly kind: "gpu" | "cpu" | "ledger";
   readonly variants: VariantTable;
+  /** Bytes that may be held at once, and bound at once. */
+  readonly maxBytes: number;
+  readonly maxBindingBytes: number;
   /** All or none; throws OutOfMemoryError. New storages are zero. */
   allocate(storages: readonly Storage[]): Promise<void>;
   free(storages: readonly Storage[]): void;

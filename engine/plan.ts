@@ -82,14 +82,13 @@ function check(op: Op): void {
     if (!tensor) throw new ShapeError(`${kernel.name}: ${name} is not bound`);
     const wanted = bindingSpec(binding, { ...sizes, ...(binding.paged ? { [binding.paged]: 0 } : {}) });
     const found = tensor.spec;
-    const keep = wanted.layout === "tiles" ? 2 : 1;
+    // what lies before the letters that the layout pads may be split in any way: [B, T, D] fits [M, D]
+    const padded = wanted.type === "u32" ? 0 : wanted.layout === "tiles" ? 2 : 1;
+    const tail = (s: Spec) => s.shape.slice(s.shape.length - padded).join();
     const fits = binding.paged
       ? found.pagedAxis !== undefined &&
-        found.shape.every((n, axis) => axis === found.pagedAxis || n === wanted.shape[axis])
-      : product(found.shape) === product(wanted.shape) &&
-        found.shape
-          .slice(-keep)
-          .every((n, i, tail) => n === wanted.shape.slice(-keep)[i] || (tail.length < keep && n === 1));
+        found.shape.every((n, a) => a === found.pagedAxis || n === wanted.shape[a])
+      : product(found.shape) === product(wanted.shape) && tail(found) === tail(wanted);
     if (!fits || found.type !== wanted.type || found.layout !== wanted.layout) {
       throw new ShapeError(
         `${kernel.name}(${describe(sizes)}): ${name} is ${spelled(found)} (${tensor.label}), [${binding.shape.join(", ")}] wants ${spelled(wanted)}`,

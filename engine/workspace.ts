@@ -1,7 +1,9 @@
 // Lays plans out: private scratch of variants, uniform params, and the dispatches as the pages are now. The same code
 // serves the GPU machine and the ledger, so that what is allocated and what is predicted cannot differ.
 
+import { UsageError } from "./errors.ts";
 import type { LaidDispatch, Machine, Run } from "./machine.ts";
+import { formatBytes } from "./memory.ts";
 import {
   currentSizes,
   type Dispatch,
@@ -60,7 +62,15 @@ class Half {
 
     const sets = new Map<string, readonly number[]>();
     for (const op of ops) {
-      for (const { params } of expand(op, this.variant(op), scratch, EVERYWHERE)) {
+      for (const { params, bindings, key } of expand(op, this.variant(op), scratch, EVERYWHERE)) {
+        for (const { storage, bytes } of bindings) {
+          if (bytes > this.machine.maxBindingBytes) {
+            const most = formatBytes(this.machine.maxBindingBytes);
+            throw new UsageError(
+              `${key} binds ${formatBytes(bytes)} of ${storage.label}, this adapter binds at most ${most} at once`,
+            );
+          }
+        }
         if (params.length > 0) sets.set(params.join(), params);
       }
     }
@@ -87,8 +97,12 @@ class Half {
     return { ...d, uniform: { storage: this.uniform!, offset: this.offsets.get(d.params.join())! } };
   }
 
+  get storages(): Storage[] {
+    return [...this.scratch, ...(this.uniform ? [this.uniform] : [])];
+  }
+
   destroy(): void {
-    this.machine.free([...this.scratch, ...(this.uniform ? [this.uniform] : [])]);
+    this.machine.free(this.storages);
     this.scratch = [];
     this.uniform = null;
   }
@@ -117,6 +131,11 @@ export class Workspace {
     this.#paged = new Half(machine, "paged plan");
   }
 
+  /** What is allocated here. */
+  get storages(): Storage[] {
+    return [...this.#fixed.storages, ...this.#paged.storages];
+  }
+
   /** Allocates for all plans. Throws OutOfMemoryError. */
   async open(): Promise<void> {
     await this.#fixed.fit(this.#ops(false));
@@ -126,7 +145,9 @@ export class Workspace {
   /** After the pages have changed: only the paged part is laid out again. */
   async repage(): Promise<void> {
     this.#runs.clear();
-    await this.#paged.fit(this.#ops(true));
+    const ops = this.#ops(true);
+    // an empty cache has nothing to run over
+    if (ops.every((op) => pagedTensor(op)!.tensor.pages!.length > 0)) await this.#paged.fit(ops);
   }
 
   /** The plan's dispatches while the streams write within `reach`. */

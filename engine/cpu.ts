@@ -1,0 +1,95 @@
+// The CPU machine: every kernel by its reference, on dense arrays. Slow and plain; it runs wherever JavaScript does.
+
+import { type Machine, type Run, VariantTable } from "./machine.ts";
+import { Tally } from "./memory.ts";
+import { currentSizes } from "./plan.ts";
+import { type Bytes, type Data, elements, type Storage, type Tensor } from "./tensor.ts";
+
+export class CpuMachine implements Machine {
+  readonly kind = "cpu";
+  /** Of no consequence: references have no variants. */
+  readonly variants = new VariantTable("cpu", new Set());
+  readonly #tally = new Tally();
+  readonly #buffers = new Map<Storage, ArrayBuffer>();
+  /** A paged tensor as one dense array, which is what a reference sees. */
+  readonly #dense = new WeakMap<Tensor, { capacity: number; data: Float32Array }>();
+
+  readonly maxBytes = Number.POSITIVE_INFINITY;
+  readonly maxBindingBytes = Number.POSITIVE_INFINITY;
+
+  async allocate(storages: readonly Storage[]): Promise<void> {
+    for (const s of storages) {
+      this.#buffers.set(s, new ArrayBuffer(s.bytes));
+      this.#tally.add(s, 1);
+    }
+  }
+
+  free(storages: readonly Storage[]): void {
+    for (const s of storages) if (this.#buffers.delete(s)) this.#tally.add(s, -1);
+  }
+
+  live(): Bytes {
+    return { ...this.#tally.live };
+  }
+
+  write(tensor: Tensor, data: Data): void {
+    this.#array(tensor).set(data);
+  }
+
+  async read(tensor: Tensor): Promise<Data> {
+    return this.#array(tensor).slice();
+  }
+
+  fetch(tensor: Tensor): Promise<Data> {
+    return this.read(tensor);
+  }
+
+  copy(pairs: readonly (readonly [Storage, Storage])[]): void {
+    for (const [from, to] of pairs)
+      new Uint8Array(this.#buffers.get(to)!).set(new Uint8Array(this.#buffers.get(from)!));
+  }
+
+  async prepare(): Promise<void> {}
+
+  submit(runs: readonly Run[]): void {
+    for (const { plan } of runs) {
+      for (const op of plan.ops) {
+        const arrays = Object.fromEntries(
+          Object.entries(op.tensors).map(([name, t]) => [name, this.#array(t)]),
+        );
+        op.kernel.reference(arrays, currentSizes(op));
+      }
+    }
+  }
+
+  #array(tensor: Tensor): Data {
+    const n = elements(tensor.spec);
+    if (tensor.pages) return this.#paged(tensor);
+    const buffer = this.#buffers.get(tensor.storages[0]!);
+    if (!buffer) throw new Error(`${tensor.label} is not allocated`);
+    return tensor.spec.type === "f32"
+      ? new Float32Array(buffer, tensor.offset, n)
+      : new Uint32Array(buffer, tensor.offset, n);
+  }
+
+  #paged(tensor: Tensor): Float32Array {
+    const { shape, pagedAxis } = tensor.spec;
+    const capacity = shape[pagedAxis!]!;
+    const held = this.#dense.get(tensor);
+    if (held?.capacity === capacity) return held.data;
+    const data = new Float32Array(elements(tensor.spec));
+    if (held) {
+      const inner = shape.slice(pagedAxis! + 1).reduce((a, b) => a * b, 1);
+      const outer = shape.slice(0, pagedAxis).reduce((a, b) => a * b, 1);
+      const kept = Math.min(held.capacity, capacity) * inner;
+      for (let o = 0; o < outer; o++) {
+        data.set(
+          held.data.subarray(o * held.capacity * inner, o * held.capacity * inner + kept),
+          o * capacity * inner,
+        );
+      }
+    }
+    this.#dense.set(tensor, { capacity, data });
+    return data;
+  }
+}

@@ -1,0 +1,63 @@
+// The ledger: a machine that allocates nothing and counts. With the variants of a GPU machine it says what that machine
+// will hold and do, to the byte; with the defaults it estimates.
+
+import { cost } from "./kernel.ts";
+import type { Machine, Run, VariantTable } from "./machine.ts";
+import { Tally } from "./memory.ts";
+import { currentSizes } from "./plan.ts";
+import { type Bytes, type Data, elements, type Storage, type Tensor } from "./tensor.ts";
+
+export class Ledger implements Machine {
+  readonly kind = "ledger";
+  readonly variants: VariantTable;
+  readonly tally = new Tally();
+  /** Floating-point operations, and bytes moved whatever the variant. */
+  flops = 0;
+  bytesMoved = 0;
+  dispatches = 0;
+
+  constructor(variants: VariantTable) {
+    this.variants = variants;
+  }
+
+  readonly maxBytes = Number.POSITIVE_INFINITY;
+  readonly maxBindingBytes = Number.POSITIVE_INFINITY;
+
+  async allocate(storages: readonly Storage[]): Promise<void> {
+    for (const s of storages) this.tally.add(s, 1);
+  }
+
+  free(storages: readonly Storage[]): void {
+    for (const s of storages) this.tally.add(s, -1);
+  }
+
+  live(): Bytes {
+    return { ...this.tally.live };
+  }
+
+  write(): void {}
+
+  async read(tensor: Tensor): Promise<Data> {
+    const n = elements(tensor.spec);
+    return tensor.spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
+  }
+
+  fetch(tensor: Tensor): Promise<Data> {
+    return this.read(tensor);
+  }
+
+  copy(): void {}
+
+  async prepare(): Promise<void> {}
+
+  submit(runs: readonly Run[]): void {
+    for (const { plan, dispatches } of runs) {
+      this.dispatches += dispatches.length;
+      for (const op of plan.ops) {
+        const { flops, bytes } = cost(op.kernel, currentSizes(op));
+        this.flops += flops;
+        this.bytesMoved += bytes;
+      }
+    }
+  }
+}

@@ -1,0 +1,5 @@
+// Every architecture that longtape runs: a family is in when its line is here.
+
+import type { Family } from "./family.ts";
+
+export const families: readonly Family[] = [];
