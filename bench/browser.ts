@@ -4,7 +4,8 @@ import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { posix, win32 } from "node:path";
 import { type Browser, chromium, type LaunchOptions } from "playwright-core";
-import { type AdapterName, NoAdapterError, nameAdapter } from "./adapter.ts";
+import { AdapterError } from "../engine/errors.ts";
+import { type AdapterDescription, describeAdapter } from "../engine/gpuDevice.ts";
 import { packedChromium } from "./packedChromium.ts";
 
 export interface FoundBrowser {
@@ -44,18 +45,18 @@ export function browserPlaces(
 
 export async function findBrowser(places: BrowserPlaces = browserPlaces()): Promise<FoundBrowser> {
   const { explicit, installed, playwright, packed } = places;
-  const ours = (executablePath: string, place: string): FoundBrowser => {
+  const foundAt = (executablePath: string, place: string): FoundBrowser => {
     return { executablePath, env: {}, description: `${executablePath} (${place})`, packed: false };
   };
   if (explicit) {
-    if (isExecutable(explicit.path)) return ours(explicit.path, explicit.from);
+    if (isExecutable(explicit.path)) return foundAt(explicit.path, explicit.from);
     throw new BrowserError(
       `${explicit.from}: found no executable file at ${explicit.path}, wanted a Chrome, Chromium or Edge`,
     );
   }
   const present = installed.find(isExecutable);
-  if (present) return ours(present, "installed");
-  if (playwright && isExecutable(playwright)) return ours(playwright, "Playwright's own");
+  if (present) return foundAt(present, "installed");
+  if (playwright && isExecutable(playwright)) return foundAt(playwright, "Playwright's own");
   try {
     const { executablePath, env } = await packed();
     return {
@@ -152,7 +153,7 @@ export interface LaunchRequest {
 
 export interface LaunchedBrowser {
   browser: Browser;
-  adapter: AdapterName;
+  adapter: AdapterDescription;
   found: FoundBrowser;
   /** What it was started with: another launch with these gets the same adapter. */
   launchOptions: LaunchOptions;
@@ -173,7 +174,7 @@ export async function launchBrowser(request: LaunchRequest = {}): Promise<Launch
     }
     await browser.close();
   }
-  throw new NoAdapterError(
+  throw new AdapterError(
     `${found.description} has no WebGPU adapter, not even the software one: update it, or name another browser with --browser PATH or LONGTAPE_BROWSER`,
   );
 }
@@ -211,7 +212,7 @@ async function start(
   }
 }
 
-async function askAdapter(browser: Browser): Promise<AdapterName | undefined> {
+async function askAdapter(browser: Browser): Promise<AdapterDescription | undefined> {
   const page = await browser.newPage();
   try {
     // WebGPU is there for secure contexts only, and about:blank is none.
@@ -223,7 +224,7 @@ async function askAdapter(browser: Browser): Promise<AdapterName | undefined> {
       const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
       return { vendor, architecture, device, description, isFallbackAdapter };
     });
-    return info && nameAdapter(info);
+    return info && describeAdapter({ info } as GPUAdapter);
   } finally {
     await page.close();
   }

@@ -2,13 +2,14 @@
 // machine), the SwiftShader that every Chromium brings is put in its place.
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
-import { type AdapterName, NoAdapterError, nameAdapter } from "./adapter.ts";
+import { AdapterError } from "../engine/errors.ts";
+import { type AdapterDescription, describeAdapter } from "../engine/gpuDevice.ts";
 import { packedChromium } from "./packedChromium.ts";
 
 export interface NodeGpu {
   /** Keep it as long as anything made from it: Dawn ends when it is collected. */
   gpu: GPU;
-  adapter: AdapterName;
+  adapter: AdapterDescription;
 }
 
 /** Also puts WebGPU's classes and flags (`GPUBufferUsage` and so on) on globalThis, as a browser does. */
@@ -24,7 +25,7 @@ export async function dawnInNode(request: { software?: boolean | undefined } = {
     const found = await openDawn();
     if (found) return found;
   }
-  throw new NoAdapterError(
+  throw new AdapterError(
     `Dawn in Node found no ${software ? "software " : ""}adapter on ${process.platform} ${process.arch}: install a Vulkan driver, or use Chrome (--runtime chrome)`,
   );
 }
@@ -35,7 +36,7 @@ async function openDawn(): Promise<NodeGpu | undefined> {
   // As --enable-webgpu-developer-features does in Chrome: timestamps that are not rounded.
   const gpu = create(["disable-dawn-features=timestamp_quantization"]);
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  return adapter ? { gpu, adapter: nameAdapter(adapter.info) } : undefined;
+  return adapter ? { gpu, adapter: describeAdapter(adapter) } : undefined;
 }
 
 const systemVulkan = "libvulkan.so.1";

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { adapterLine, nameAdapter } from "../bench/adapter.ts";
+import { adapterLine } from "../bench/adapter.ts";
 import {
   type BrowserPlaces,
   browserFlags,
@@ -101,19 +101,9 @@ test("the software adapter is asked for only where it is wanted", () => {
   );
 });
 
-test("an adapter is named in full, and as software where it is", () => {
-  const none = { vendor: "", architecture: "", device: "", description: "", isFallbackAdapter: false };
-  const h100 = {
-    ...none,
-    vendor: "nvidia",
-    architecture: "hopper",
-    device: "0x2330",
-    description: "NVIDIA H100",
-  };
-  expect(adapterLine(nameAdapter(h100))).toBe("adapter: NVIDIA H100 (nvidia hopper)");
-  const swiftShader = { ...none, vendor: "google", architecture: "swiftshader" };
-  expect(adapterLine(nameAdapter(swiftShader))).toBe("adapter: google swiftshader, a software adapter");
-  const warp = { ...none, vendor: "microsoft", description: "Microsoft Basic Render Driver" };
-  expect(nameAdapter(warp).software).toBe(true);
-  expect(nameAdapter({ ...h100, isFallbackAdapter: true }).software).toBe(true);
+test("a software adapter is said to be one", () => {
+  expect(adapterLine({ name: "NVIDIA H100", software: false })).toBe("adapter: NVIDIA H100");
+  expect(adapterLine({ name: "SwiftShader", software: true })).toBe(
+    "adapter: SwiftShader, a software adapter",
+  );
 });

@@ -65,7 +65,7 @@ test("modules of the project are served as JavaScript", async () => {
   const response = await fetch(`${server.url}@fs${join(project, "bench/adapter.ts")}`);
   expect(response.headers.get("content-type")).toContain("javascript");
   expect(response.headers.get("cross-origin-embedder-policy")).toBe("require-corp");
-  expect(await response.text()).toContain("function adapterLine");
+  expect(await response.text()).toContain("export const adapterLine");
 });
 
 test("the page is left alone: Vite's client opens no socket", async () => {
