@@ -1,4 +1,6 @@
-// The library's public face. Nothing here needs Node: a folder on disk is read through models/directory.ts.
+// The library's public face. Nothing here needs Node: a folder on disk is read through models/directory.ts
+// (`longtape/node`).
+
 export {
   AdapterError,
   DeviceLostError,
@@ -7,6 +9,15 @@ export {
   ShapeError,
   UsageError,
 } from "./engine/errors.ts";
+export type { AdapterDescription } from "./engine/gpuDevice.ts";
+export type { LoadProgress } from "./engine/model.ts";
+export type { Session, SessionOptions, Snapshot, Stream, StreamOptions } from "./engine/session.ts";
+export type { Bytes, Category } from "./engine/tensor.ts";
+export type { Verdict } from "./engine/tune.ts";
 export { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
+export { type Config, ConfigError } from "./models/config.ts";
+export { createEngine, type Engine, type EngineOptions, type Model } from "./models/engine.ts";
+export type { LoadOptions } from "./models/load.ts";
+export { TensorError } from "./models/safetensors.ts";
 export { CheckpointError, filesSource, type Source, urlSource } from "./models/source.ts";
 export { byteTokenizer, openTokenizer, type Tokenizer, TokenizerError } from "./models/tokenizer.ts";

@@ -2,6 +2,7 @@
 
 import { DeviceLostError, ShaderError } from "./errors.ts";
 import type { LaidDispatch, Machine, Run, VariantTable } from "./machine.ts";
+import { memo } from "./memo.ts";
 import { Memory } from "./memory.ts";
 import {
   type Bytes,
@@ -73,8 +74,8 @@ export class GpuMachine implements Machine {
         offset,
         stored as Data & { buffer: ArrayBuffer },
       );
-    if (!tensor.pages) return put(tensor.storages[0]!, tensor.offset, pack(tensor.spec, data));
-    forEachPage(tensor, (storage, spec, indices) => put(storage, 0, pack(spec, indices.gather(data))));
+    if (!tensor.pages) put(tensor.storages[0]!, tensor.offset, pack(tensor.spec, data));
+    else forEachPage(tensor, (storage, spec, indices) => put(storage, 0, pack(spec, indices.gather(data))));
   }
 
   async read(tensor: Tensor): Promise<Data> {
@@ -141,9 +142,10 @@ export class GpuMachine implements Machine {
     const fresh = dispatches.filter((d) => !this.#prepared.has(d));
     // all compile at once; equal keys share one pipeline
     const pipelines = await this.#guard(Promise.all(fresh.map((d) => this.#pipeline(d))));
-    fresh.forEach((d, i) =>
-      this.#prepared.set(d, { pipeline: pipelines[i]!, bindGroup: this.#bindGroup(d, pipelines[i]!) }),
-    );
+    fresh.forEach((d, i) => {
+      const pipeline = pipelines[i]!;
+      this.#prepared.set(d, { pipeline, bindGroup: this.#bindGroup(d, pipeline) });
+    });
   }
 
   submit(runs: readonly Run[], timestamps?: GPUComputePassTimestampWrites): void {
@@ -155,7 +157,10 @@ export class GpuMachine implements Machine {
       for (const d of dispatches) {
         const prepared = this.#prepared.get(d);
         if (!prepared) throw new Error(`${d.key} was not prepared`);
-        if (prepared.pipeline !== current) pass.setPipeline((current = prepared.pipeline));
+        if (prepared.pipeline !== current) {
+          current = prepared.pipeline;
+          pass.setPipeline(current);
+        }
         pass.setBindGroup(0, prepared.bindGroup);
         pass.dispatchWorkgroups(...d.grid);
       }
@@ -177,12 +182,7 @@ export class GpuMachine implements Machine {
   }
 
   #pipeline(d: LaidDispatch): Promise<GPUComputePipeline> {
-    let pipeline = this.#pipelines.get(d.key);
-    if (!pipeline) {
-      pipeline = this.#compile(d);
-      this.#pipelines.set(d.key, pipeline);
-    }
-    return pipeline;
+    return memo(this.#pipelines, d.key, () => this.#compile(d));
   }
 
   async #compile(d: LaidDispatch): Promise<GPUComputePipeline> {

@@ -20,6 +20,7 @@ import {
   scratchBinding,
   type Variant,
 } from "./kernel.ts";
+import { memo } from "./memo.ts";
 import { pageSpec, product, type Spec, type Storage, storedBytes, type Tensor } from "./tensor.ts";
 
 /** One use of a kernel. */
@@ -154,8 +155,7 @@ export function expand(op: Op, variantName: string, scratch: readonly Storage[],
   ) => {
     const consts = group ? `,PAGE=${group.PAGE},PAGES=${group.PAGES}` : "";
     const key = `${constantsKey(kernel, s)}/${variantName}/${index}${consts}`;
-    let code = compiled.get(key);
-    if (!code) compiled.set(key, (code = compilePass(kernel, variant, pass, s, group)));
+    const code = memo(compiled, key, () => compilePass(kernel, variant, pass, s, group));
     if (code.bindings.length > STORAGE_BUFFERS) {
       throw new ShapeError(
         `${key}: the pass binds ${code.bindings.length} storage buffers, the limit is ${STORAGE_BUFFERS}`,

@@ -7,11 +7,21 @@
 import { CURSOR, CURSOR_COLUMNS, ID_RING } from "./cursor.ts";
 import { OutOfMemoryError, UsageError } from "./errors.ts";
 import { Ledger } from "./ledger.ts";
-import type { Run } from "./machine.ts";
+import { type Run, VariantTable } from "./machine.ts";
 import { formatBytes, total } from "./memory.ts";
-import { type CarriedTensors, type Io, layIo, layScratch, layState, type Model } from "./model.ts";
+import {
+  type Architecture,
+  type CarriedTensors,
+  type Io,
+  layIo,
+  layScratch,
+  layState,
+  layTree,
+  type Model,
+} from "./model.ts";
 import { type Plan, type Reach, record } from "./plan.ts";
 import { type Bytes, type Data, nextPage, noBytes, type Storage, type Tensor } from "./tensor.ts";
+import type { Contest } from "./tune.ts";
 import { Workspace } from "./workspace.ts";
 
 export interface SessionOptions {
@@ -183,6 +193,7 @@ export class Session {
   readonly #io: { storages: Storage[]; view(T: number): Io };
   readonly #allLogits: boolean;
   readonly #held: Storage[];
+  readonly #plans: readonly Plan[];
   readonly #workspace: Workspace;
   readonly #step: { greedy: readonly Plan[]; sampled: readonly Plan[] };
   readonly #prefill: ReadonlyMap<number, readonly Plan[]>;
@@ -221,6 +232,11 @@ export class Session {
     return session;
   }
 
+  /** @internal The plans that a session would run, with nothing allocated. */
+  static plans(model: Model, { streams = 1, chunk = 512 }: SessionOptions): readonly Plan[] {
+    return new Session(model, streams, chunk, false).#plans;
+  }
+
   private constructor(model: Model, B: number, chunk: number, allLogits: boolean) {
     const { architecture, config } = model;
     this.model = model;
@@ -252,11 +268,8 @@ export class Session {
       sampled: parities.map((p) => plan("sampled step", 1, p, { greedy: false })),
     };
     this.#prefill = new Map(sizes.map((T) => [T, parities.map((p) => plan("prefill", T, p))]));
-    this.#workspace = new Workspace(model.machine, [
-      ...this.#step.greedy,
-      ...this.#step.sampled,
-      ...[...this.#prefill.values()].flat(),
-    ]);
+    this.#plans = [...this.#step.greedy, ...this.#step.sampled, ...[...this.#prefill.values()].flat()];
+    this.#workspace = new Workspace(model.machine, this.#plans);
 
     // what a roll-back needs: all that is overwritten in place, and the logits that the next token is drawn from
     const shadow = (of: Storage): Storage => ({
@@ -367,7 +380,9 @@ export class Session {
     const out = lists.map((list) => new Float32Array(list.length * V));
     const collect = async (T: number, counts: readonly number[], done: readonly number[]) => {
       const all = (await this.model.machine.read(this.#io.view(T).allLogits!)) as Float32Array;
-      counts.forEach((n, b) => out[b]!.set(all.subarray(b * T * V, (b * T + n) * V), done[b]! * V));
+      counts.forEach((n, b) => {
+        out[b]!.set(all.subarray(b * T * V, (b * T + n) * V), done[b]! * V);
+      });
     };
     await this.#locked(() => this.#feed(lists, {}, collect));
     return out;
@@ -718,6 +733,22 @@ export async function predict(model: Model, options: SessionOptions = {}, length
   const session = await Session.open({ ...model, machine: new Ledger(model.machine.variants) }, options);
   await session.reserve(length);
   return session.memory();
+}
+
+/** The uses of kernels that sessions of this architecture will make: what a race is run over. */
+export function contests(architecture: Architecture, config: unknown, options: SessionOptions): Contest[] {
+  const machine = new Ledger(new VariantTable("cpu", new Set()));
+  const { tensors } = layTree(architecture.weights(config), "weights", architecture.name);
+  const model: Model = {
+    architecture,
+    config,
+    machine,
+    weights: tensors,
+    storages: [],
+    parameters: 0,
+    destroy() {},
+  };
+  return Session.plans(model, options).flatMap((plan) => plan.ops);
 }
 
 const bytesOf = (storages: readonly Storage[]): Bytes => {

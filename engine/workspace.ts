@@ -3,6 +3,7 @@
 
 import { UsageError } from "./errors.ts";
 import type { LaidDispatch, Machine, Run } from "./machine.ts";
+import { memo } from "./memo.ts";
 import { formatBytes } from "./memory.ts";
 import {
   currentSizes,
@@ -153,22 +154,17 @@ export class Workspace {
   /** The plan's dispatches while the streams write within `reach`. */
   run(plan: Plan, reach: Reach): Run {
     const key = `${this.#plans.indexOf(plan)} ${this.#touched(plan, reach)}`;
-    let run = this.#runs.get(key);
-    if (!run)
-      this.#runs.set(
-        key,
-        (run = { plan, dispatches: plan.ops.flatMap((op) => this.#dispatches(op, reach)) }),
-      );
-    return run;
+    return memo(this.#runs, key, () => ({
+      plan,
+      dispatches: plan.ops.flatMap((op) => this.#dispatches(op, reach)),
+    }));
   }
 
   #dispatches(op: Op, reach: Reach): LaidDispatch[] {
     const half = pagedTensor(op) ? this.#paged : this.#fixed;
     const lay = () => expand(op, half.variant(op), half.scratch, reach).map((d) => half.lay(d));
     if (half === this.#paged) return lay();
-    let laid = this.#fixedDispatches.get(op);
-    if (!laid) this.#fixedDispatches.set(op, (laid = lay()));
-    return laid;
+    return memo(this.#fixedDispatches, op, lay);
   }
 
   /** Numbers of the first and last page that the streams reach: all that a plan depends on. */

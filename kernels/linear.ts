@@ -12,6 +12,7 @@ import {
   update,
   write,
 } from "../engine/kernel.ts";
+import { memo } from "../engine/memo.ts";
 import { productVariants } from "./product.ts";
 import { softplus } from "./reference/math.ts";
 
@@ -42,8 +43,7 @@ export function linear<const Opt extends LinearOptions>(options: Opt): Kernel<Le
     .map(([option, value]) => (value === true ? option : value))
     .sort()
     .join("+");
-  let kernel = made.get(key);
-  if (!kernel) made.set(key, (kernel = make(options, key)));
+  const kernel = memo(made, key, () => make(options, key));
   return kernel as unknown as Kernel<Letter, Tensors<Opt>>;
 }
 
