@@ -2,17 +2,23 @@
 
 import type { AnyKernel } from "../engine/kernel.ts";
 import { advance } from "./advance.ts";
+import { attentions } from "./attention.ts";
 import { embedding } from "./embedding.ts";
 import { gatedLinear } from "./gatedLinear.ts";
 import { lastRow } from "./lastRow.ts";
 import { linears } from "./linear.ts";
+import { ringStore } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
+import { ropes } from "./rope.ts";
 
 export const allKernels: readonly AnyKernel[] = [
   advance,
+  ...attentions,
   embedding,
   gatedLinear,
   lastRow,
   ...linears,
+  ringStore,
   rmsNorm,
+  ...ropes,
 ];

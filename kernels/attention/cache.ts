@@ -1,0 +1,93 @@
+// What the variants of attention share: where tiles of keys and values lie, and which keys a query sees.
+
+import { cursorWgsl } from "../../engine/cursor.ts";
+
+export type Cache = "paged" | "ring";
+
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/** Score of a key that is not seen: finite, since inf - inf is not a number. */
+export const NEVER = "-3e38";
+
+/** Tiles of four slots that hold keys (planes 0 .. B K - 1) and values (planes B K .. 2 B K - 1). */
+export interface Source {
+  /** The WGSL array. */
+  array: string;
+  /** Tiles of four slots in a plane. */
+  tiles: string;
+  /** Positions in the slots of tile n4, where `origin` is what the source's slots are counted by. */
+  keys(n4: string): string;
+}
+
+/** Slot i of these holds position origin + i. */
+export const inOrder = (array: string, tiles: string): Source => ({
+  array,
+  tiles,
+  keys: (n4) => `vec4i(origin + 4 * i32(${n4})) + OFFSETS`,
+});
+
+/** The pages of a group; `origin` is a page's first slot. */
+export const pageSources = (PAGES: number): Source[] =>
+  range(PAGES).map((page) => inOrder(`kv${page}`, "(PAGE / 4u)"));
+
+/** The ring as it was before the chunk; `origin` is the chunk's first position. */
+export const ringSource: Source = {
+  array: "ring",
+  tiles: "W4",
+  keys: (n4) => `ringKeys(origin, 4u * ${n4})`,
+};
+
+/** Runs `statement` for the page whose number in the group is `page`. */
+export const onPage = (sources: readonly Source[], statement: (source: Source) => string): string =>
+  sources.length === 1
+    ? statement(sources[0]!)
+    : `switch (page) {
+    ${sources.map((source, page) => `case ${page}u: { ${statement(source)} }`).join("\n    ")}
+    default: {}
+  }`;
+
+/**
+ * The start of every pass. `visible` is the pattern: which keys the query at a position sees. Positions are i32, so
+ * that what was never written can stand before 0.
+ */
+export const prelude = (cache: Cache, { D }: { D: number }): string => `${cursorWgsl}
+const GROUP = H / K;
+const SCALE = inverseSqrt(f32(D));
+const OFFSETS = vec4i(0, 1, 2, 3);
+fn visible(query: i32, keys: vec4i) -> vec4<bool> {
+  return (keys >= vec4i()) & (keys <= vec4i(query))${cache === "ring" ? " & (keys > vec4i(query - i32(W)))" : ""};
+}
+fn largest(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn total(v: vec4f) -> f32 { return v.x + v.y + v.z + v.w; }
+// exp(scores - top), 0 for keys that are not seen even where none is
+fn shares(scores: vec4f, top: f32) -> vec4f {
+  return select(exp(scores - top), vec4f(), scores < vec4f(-1e38));
+}
+// what stands in the padding of D must not count
+fn queryAt(i: u32, d4: u32) -> vec4f {
+  ${
+    D % 4 === 0
+      ? "return q[i + d4];"
+      : `return select(q[i + d4], vec4f(), vec4<bool>(d4 == D4 - 1u) & vec4<bool>(${range(4).map((c) => c >= D % 4)}));`
+  }
+}
+${cache === "ring" ? ringWgsl : ""}`;
+
+const ringWgsl = `
+// the positions in four slots, before a chunk that starts at \`start\`; negative where there is none
+fn ringKeys(start: i32, slot: u32) -> vec4i {
+  let slots = vec4i(i32(slot)) + OFFSETS;
+  let last = vec4i(start - 1);
+  let window = vec4i(i32(W));
+  return select(vec4i(-1), last - ((last - slots) % window + window) % window, slots < window);
+}
+// The tiles [first, end) that tokens from t on may see: those written since slot 0 was, then those written before.
+fn ringTiles(start: u32, t: u32, older: bool) -> vec2u {
+  if (t + 1u >= W) { return vec2u(); }
+  let turn = start % W;
+  let expired = turn + t + 1u;
+  let end = (turn + 3u) / 4u;
+  if (!older) { return vec2u(select(0u, expired - W, expired > W) / 4u, end); }
+  if (start < W) { return vec2u(); }
+  return vec2u(max(expired / 4u, end), W4);
+}`;

@@ -1,0 +1,410 @@
+// One token a stream: scores, softmax and sums over the cache in splits, then one combination of the splits
+// (Dao et al. 2023, "Flash-Decoding"). Every key and value is read once for all query heads that share it.
+
+import { type Grid, type Pass, type Sizes, share, type Variant } from "../../engine/kernel.ts";
+import { ceilDiv } from "../../engine/tensor.ts";
+import type { Letter } from "../attention.ts";
+import { type Cache, NEVER, onPage, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+
+type S = Sizes<Letter>;
+
+/** Query heads that a thread serves at once: the largest divisor of H / K up to eight, a multiple of `of`. */
+function headsAtOnce({ H, K }: { H: number; K: number }, of = 1): number {
+  const group = H / K;
+  return range(8)
+    .map((i) => 8 - i)
+    .find((n) => group % n === 0 && n % of === 0)!;
+}
+
+/** Names and counts that depend on where keys and values lie and on how many slots make a split. */
+function layout(cache: Cache, split: number) {
+  const letter = cache === "paged" ? ("N" as const) : ("W" as const);
+  return {
+    letter,
+    stats: ["B", "H", share(letter, split), 2] as const,
+    partial: ["B", "H", share(letter, split), "D"] as const,
+    /** Splits of a plane of the source that a pass sees: a page, or the ring. */
+    splits: (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE / split : ceilDiv(s.W, split)),
+    sources: (s: { PAGES: number }) => (cache === "paged" ? pageSources(s.PAGES) : [ringSource]),
+    pages: (s: { PAGES: number }) => (cache === "paged" ? s.PAGES : 1),
+    wgsl: (s: S) => `${prelude(cache, s)}
+const SPLIT = ${split}u;
+const SPLIT4 = ${split / 4}u;
+fn slots4() -> u32 { return ${cache === "paged" ? "params.N / 4u" : "W4"}; }
+fn splits() -> u32 { return ${cache === "paged" ? "params.N / SPLIT" : "(W + SPLIT - 1u) / SPLIT"}; }
+// slots that hold something to see; none in a frozen stream
+fn filled(b: u32) -> u32 {
+  return select(0u, ${cache === "paged" ? "position(b) + 1u" : "min(position(b), W)"}, count(b) > 0u);
+}`,
+    /** WGSL: `slot`, the first of the source's slots, and `origin`. */
+    place:
+      cache === "paged"
+        ? "let start = params.base + page * PAGE; let origin = i32(start);"
+        : "let start = 0u; let origin = i32(position(b));",
+    missing: cache === "paged" ? "page >= params.pages" : "page > 0u",
+  };
+}
+
+const threads = (n: number): number => (n < 256 ? 4 : 16);
+const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
+  workgroup: 16,
+  grid: (s: S & { PAGE: number; PAGES: number }): Grid => ceilDiv(count(s), 16),
+});
+
+/** One dispatch: y from every split's sums. The token's own key and value, if not in the cache, are one more split. */
+const combine = (cache: Cache, split: number): Pass<Letter> => ({
+  workgroup: ({ B, H, D }) => threads(B * H * ceilDiv(D, 4)),
+  grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), threads(B * H * ceilDiv(D, 4))),
+  wgsl: (s) => `${layout(cache, split).wgsl(s)}
+${
+  cache === "ring"
+    ? `// the token's own key (kind 0) or value (kind 1)
+fn own(kind: u32, plane: u32, d4: u32) -> vec4f {
+  let at = ((kind * B * K + plane) * D4 + d4) * 16u;
+  return vec4f(chunk[at], chunk[at + 4u], chunk[at + 8u], chunk[at + 12u]);
+}`
+    : ""
+}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let d4 = i % D4;
+  let row = i / D4;
+  if (row >= B * H) { return; }
+  let b = row / H;
+  if (count(b) == 0u) { y[i] = vec4f(); return; }
+  let used = (filled(b) + SPLIT - 1u) / SPLIT;
+  let first = row * splits();
+  ${
+    cache === "ring"
+      ? `let plane = b * K + row % H / GROUP;
+  var mine = 0.0;
+  for (var k = 0u; k < D4; k++) { mine += dot(queryAt(row * D4, k), own(0u, plane, k)); }
+  mine *= SCALE;
+  var top = mine;`
+      : `var top = ${NEVER};`
+  }
+  for (var j = 0u; j < used; j++) { top = max(top, stats[first + j].x); }
+  ${
+    cache === "ring"
+      ? `let weight = exp(mine - top);
+  var sum = weight;
+  var v = weight * own(1u, plane, d4);`
+      : "var sum = 0.0; var v = vec4f();"
+  }
+  for (var j = 0u; j < used; j++) {
+    let weight = exp(stats[first + j].x - top);
+    sum += weight * stats[first + j].y;
+    v += weight * partial[(first + j) * D4 + d4];
+  }
+  y[i] = v / sum;
+}`,
+});
+
+export function decodeVariants(cache: Cache): Record<string, Variant<Letter>> {
+  return { quad: tiles(cache, true), tiles: tiles(cache, false), split: workgroups(cache) };
+}
+
+/**
+ * Four passes without a barrier: scores of four slots a thread, softmax of a split a thread, four columns of a split's
+ * sums a thread, combination. With `quad`, four lanes load a quarter each of what they share and pass it on.
+ */
+function tiles(cache: Cache, quad: boolean): Variant<Letter> {
+  const at = layout(cache, 256);
+  const heads = (s: S) => headsAtOnce(s, quad ? 2 : 1);
+  /** Tiles a step: enough that four lanes share the loads evenly. */
+  const step = (s: S) => (quad && heads(s) % 4 !== 0 ? 2 : 1);
+  /** `x0 ...`: what the lanes of a quad share, `load(j)` being the j-th. */
+  const shared = (n: number, load: (j: string) => string) =>
+    quad
+      ? [
+          ...range(n / 4).map((r) => `let own${r} = ${load(`(lane + ${4 * r}u)`)};`),
+          ...range(n).map((j) => `let x${j} = quadBroadcast(own${j >> 2}, ${j & 3}u);`),
+        ].join(" ")
+      : range(n)
+          .map((j) => `let x${j} = ${load(`${j}u`)};`)
+          .join(" ");
+  const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
+  const rounded = (n: string) => (quad ? `((${n} + 3u) / 4u * 4u)` : n);
+  const round = (n: number) => (quad ? 4 * ceilDiv(n, 4) : n);
+  const slots = (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE : s.W);
+
+  const scores = (s: S, { array, tiles, keys }: Source) => {
+    const n = heads(s);
+    const U = step(s);
+    return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, n4: u32, start: u32, origin: i32, lane: u32) {
+  ${range(n)
+    .map((h) => `var s${h} = vec4f();`)
+    .join(" ")}
+  let row = (plane * ${tiles} + min(n4, ${tiles} - 1u)) * D4;
+  let query = (b * H + head) * D4;
+  for (var d4 = 0u; d4 < D4; d4 += ${U}u) {
+    ${shared(n * U, (j) => (U === 1 ? `queryAt(query + ${j} * D4, d4)` : `queryIn(query + ${j} % ${n}u * D4, d4 + ${j} / ${n}u)`))}
+    ${range(U)
+      .map(
+        (u) =>
+          `{ let tile = ${array}[row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}]; ${range(n)
+            .map((h) => `s${h} += tile * x${u * n + h};`)
+            .join(" ")} }`,
+      )
+      .join("\n    ")}
+  }
+  if (n4 >= ${tiles}) { return; }
+  let seen = visible(i32(position(b)), ${keys("n4")});
+  let to = (b * H + head) * slots4() + start / 4u + n4;
+  ${range(n)
+    .map((h) => `scores[to + ${h}u * slots4()] = select(vec4f(${NEVER}), s${h} * SCALE, seen);`)
+    .join("\n  ")}
+}`;
+  };
+
+  const sums = (s: S, { array, tiles }: Source) => {
+    const n = heads(s);
+    const U = step(s);
+    const shareAt = (j: string) =>
+      U === 1
+        ? `scores[from4 + ${j} * slots4() + n]`
+        : `shareIn(from4 + ${j} % ${n}u * slots4(), n + ${j} / ${n}u, length)`;
+    return `${attribute}fn sum_${array}(b: u32, plane: u32, head: u32, first: u32, length: u32, from4: u32, to: u32, d4: u32, lane: u32) {
+  ${range(n)
+    .map((h) => `var o${h} = vec4f();`)
+    .join(" ")}
+  let column = ((B * K + plane) * ${tiles} + first) * D4 + min(d4, D4 - 1u);
+  for (var n = 0u; n < length; n += ${U}u) {
+    ${shared(n * U, shareAt)}
+    ${range(U)
+      .map(
+        (u) =>
+          `{ let tile = ${array}[column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4]; ${range(n)
+            .map((h) => `o${h} += x${u * n + h} * tile;`)
+            .join(" ")} }`,
+      )
+      .join("\n    ")}
+  }
+  if (d4 >= D4) { return; }
+  ${range(n)
+    .map((h) => `partial[to + ${h}u * splits() * D4 + d4] = o${h};`)
+    .join("\n  ")}
+}`;
+  };
+
+  return {
+    suits: "cpu",
+    ...(quad ? { needs: ["subgroups" as const] } : {}),
+    when: ({ T, H, K }) => T === 1 && (!quad || (H / K) % 2 === 0),
+    views: { q: "vec4f", y: "vec4f", chunk: "f32", scores: "vec4f", stats: "vec4f", partial: "vec4f" },
+    scratch: { scores: ["B", "H", at.letter], stats: at.stats, partial: at.partial },
+    passes: [
+      {
+        overPages: cache === "paged",
+        writes: ["scores"],
+        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(slots(s), 4))),
+        wgsl: (s) => `${at.wgsl(s)}
+const HEADS = ${heads(s)}u;
+const BLOCKS = H / HEADS;
+fn queryIn(i: u32, d4: u32) -> vec4f { return select(vec4f(), queryAt(i, min(d4, D4 - 1u)), d4 < D4); }
+${at
+  .sources(s)
+  .map((source) => scores(s, source))
+  .join("\n")}
+${attribute}@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = workgroupIndex(wg) * WG + local;
+  const ROW = ${rounded(at.sources(s)[0]!.tiles)};
+  let n4 = i % ROW;
+  let block = i / ROW % BLOCKS;
+  let b = i / ROW / BLOCKS % B;
+  let page = i / ROW / BLOCKS / B;
+  if (${at.missing}) { return; }
+  ${at.place}
+  if (start + 4u * ${quad ? "(n4 - n4 % 4u)" : "n4"} >= filled(b)) { return; }
+  let head = block * HEADS;
+  let plane = b * K + head / GROUP;
+  let lane = local % 4u;
+  ${onPage(at.sources(s), ({ array }) => `score_${array}(b, plane, head, n4, start, origin, lane);`)}
+}`,
+      },
+      {
+        writes: ["scores", "stats"],
+        ...launch((s) => s.B * s.H * ceilDiv(s[at.letter], 256)),
+        wgsl: (s) => `${at.wgsl(s)}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = workgroupIndex(wg) * WG + local;
+  let split = i % splits();
+  let row = i / splits();
+  if (row >= B * H || split * SPLIT >= filled(row / H)) { return; }
+  let first = row * slots4() + split * SPLIT4;
+  let end = first + min(SPLIT4, (filled(row / H) - split * SPLIT + 3u) / 4u);
+  var tops = vec4f(${NEVER});
+  for (var j = first; j < end; j++) { tops = max(tops, scores[j]); }
+  let top = largest(tops);
+  var sums = vec4f();
+  for (var j = first; j < end; j++) {
+    let p = shares(scores[j], top);
+    sums += p;
+    scores[j] = p;
+  }
+  stats[i] = vec4f(top, total(sums), 0.0, 0.0);
+}`,
+      },
+      {
+        overPages: cache === "paged",
+        writes: ["partial"],
+        ...launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4))),
+        wgsl: (s) => `${at.wgsl(s)}
+const HEADS = ${heads(s)}u;
+const BLOCKS = H / HEADS;
+fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
+  return select(vec4f(), scores[i + min(n, length - 1u)], n < length);
+}
+${at
+  .sources(s)
+  .map((source) => sums(s, source))
+  .join("\n")}
+${attribute}@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = workgroupIndex(wg) * WG + local;
+  const COLUMNS = ${rounded("D4")};
+  const SPLITS = ${at.splits(s)}u;
+  let d4 = i % COLUMNS;
+  let split = i / COLUMNS % SPLITS;
+  let block = i / COLUMNS / SPLITS % BLOCKS;
+  let b = i / COLUMNS / SPLITS / BLOCKS % B;
+  let page = i / COLUMNS / SPLITS / BLOCKS / B;
+  if (${at.missing}) { return; }
+  ${at.place}
+  let slot = start + split * SPLIT;
+  if (slot >= filled(b)) { return; }
+  let length = min(SPLIT4, (filled(b) - slot + 3u) / 4u);
+  let head = block * HEADS;
+  let plane = b * K + head / GROUP;
+  let lane = local % 4u;
+  let from4 = (b * H + head) * slots4() + slot / 4u;
+  let to = ((b * H + head) * splits() + slot / SPLIT) * D4;
+  ${onPage(at.sources(s), ({ array }) => `sum_${array}(b, plane, head, split * SPLIT4, length, from4, to, d4, lane);`)}
+}`,
+      },
+      combine(cache, 256),
+    ],
+  };
+}
+
+/** A workgroup a split of 64 slots, scores and shares in workgroup memory; four lanes read a run of a key's tiles. */
+function workgroups(cache: Cache): Variant<Letter> {
+  const at = layout(cache, 64);
+  const each = (s: S, code: (h: number) => string) => range(headsAtOnce(s)).map(code).join("\n  ");
+  const attend = (s: S, { array, tiles, keys }: Source) => {
+    const D4 = ceilDiv(s.D, 4);
+    const parts = Math.max(1, Math.floor(64 / D4));
+    return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, origin: i32, to: u32, lane: u32) {
+  let n = lane / 4u;
+  let query = (b * H + head) * D4;
+  let row = (plane * ${tiles} + min(first + n, ${tiles} - 1u)) * D4;
+  ${each(s, (h) => `var s${h} = vec4f();`)}
+  for (var d4 = lane % 4u; d4 < D4; d4 += 4u) {
+    let tile = ${array}[row + d4];
+    ${each(s, (h) => `s${h} += tile * queryAt(query + ${h}u * D4, d4);`)}
+  }
+  ${each(s, (h) => `work[${64 * h}u + lane] = s${h};`)}
+  workgroupBarrier();
+  if (lane % 4u == 0u) {
+    let seen = visible(i32(position(b)), ${keys("(first + n)")});
+    ${each(s, (h) => `scores[${16 * h}u + n] = select(vec4f(${NEVER}), SCALE * (work[${64 * h}u + lane] + work[${64 * h}u + lane + 1u] + work[${64 * h}u + lane + 2u] + work[${64 * h}u + lane + 3u]), seen);`)}
+  }
+  workgroupBarrier();
+  if (lane < 16u) {
+    for (var h = 0u; h < HEADS; h++) {
+      var tops = scores[16u * h];
+      for (var j = 1u; j < 16u; j++) { tops = max(tops, scores[16u * h + j]); }
+      parts[16u * h + lane] = shares(scores[16u * h + lane], largest(tops));
+    }
+  }
+  workgroupBarrier();
+  if (lane < HEADS) {
+    var tops = scores[16u * lane];
+    var sums = parts[16u * lane];
+    for (var j = 1u; j < 16u; j++) {
+      tops = max(tops, scores[16u * lane + j]);
+      sums += parts[16u * lane + j];
+    }
+    stats[to + lane * splits()] = vec4f(largest(tops), total(sums), 0.0, 0.0);
+  }
+  let used = min(16u, ${tiles} - first);
+  let column = ((B * K + plane) * ${tiles} + first) * D4;
+  ${
+    parts === 1
+      ? `for (var d4 = lane; d4 < D4; d4 += WG) {
+    ${each(s, (h) => `var o${h} = vec4f();`)}
+    for (var j = 0u; j < used; j++) {
+      let tile = ${array}[column + j * D4 + d4];
+      ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
+    }
+    ${each(s, (h) => `partial[(to + ${h}u * splits()) * D4 + d4] = o${h};`)}
+  }`
+      : `let d4 = lane % D4;
+  ${each(s, (h) => `var o${h} = vec4f();`)}
+  if (lane < D4 * ${parts}u) {
+    for (var j = lane / D4; j < used; j += ${parts}u) {
+      let tile = ${array}[column + j * D4 + d4];
+      ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
+    }
+  }
+  ${each(s, (h) => `work[${64 * h}u + lane] = o${h};`)}
+  workgroupBarrier();
+  if (lane < D4) {
+    ${each(
+      s,
+      (h) =>
+        `partial[(to + ${h}u * splits()) * D4 + lane] = ${range(parts)
+          .map((p) => `work[${64 * h}u + ${p}u * D4 + lane]`)
+          .join(" + ")};`,
+    )}
+  }`
+  }
+}`;
+  };
+
+  return {
+    suits: "gpu",
+    when: ({ T }) => T === 1,
+    views: { q: "vec4f", y: "vec4f", chunk: "f32", stats: "vec4f", partial: "vec4f" },
+    scratch: { stats: at.stats, partial: at.partial },
+    passes: [
+      {
+        overPages: cache === "paged",
+        writes: ["stats", "partial"],
+        workgroup: 64,
+        grid: (s) => at.pages(s) * s.B * (s.H / headsAtOnce(s)) * at.splits(s),
+        wgsl: (s) => `${at.wgsl(s)}
+const HEADS = ${headsAtOnce(s)}u;
+const BLOCKS = H / HEADS;
+var<workgroup> work: array<vec4f, 64 * HEADS>;
+var<workgroup> scores: array<vec4f, 16 * HEADS>;
+var<workgroup> parts: array<vec4f, 16 * HEADS>;
+${at
+  .sources(s)
+  .map((source) => attend(s, source))
+  .join("\n")}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg);
+  const SPLITS = ${at.splits(s)}u;
+  let split = i % SPLITS;
+  let block = i / SPLITS % BLOCKS;
+  let b = i / SPLITS / BLOCKS % B;
+  let page = i / SPLITS / BLOCKS / B;
+  if (${at.missing}) { return; }
+  ${at.place}
+  let slot = start + split * SPLIT;
+  if (slot >= filled(b)) { return; }
+  let head = block * HEADS;
+  let plane = b * K + head / GROUP;
+  let to = (b * H + head) * splits() + slot / SPLIT;
+  ${onPage(at.sources(s), ({ array }) => `attend_${array}(b, plane, head, split * SPLIT4, origin, to, lane);`)}
+}`,
+      },
+      combine(cache, 64),
+    ],
+  };
+}
