@@ -3,6 +3,7 @@
 import type { AnyKernel } from "../engine/kernel.ts";
 import { advance } from "./advance.ts";
 import { attentions } from "./attention.ts";
+import { causalConv } from "./causalConv.ts";
 import { embedding } from "./embedding.ts";
 import { gatedLinear } from "./gatedLinear.ts";
 import { lastRow } from "./lastRow.ts";
@@ -10,10 +11,13 @@ import { linears } from "./linear.ts";
 import { ringStore } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
 import { ropes } from "./rope.ts";
+import { segmentNorms } from "./segmentNorm.ts";
+import { selectiveScan } from "./selectiveScan.ts";
 
 export const allKernels: readonly AnyKernel[] = [
   advance,
   ...attentions,
+  causalConv,
   embedding,
   gatedLinear,
   lastRow,
@@ -21,4 +25,6 @@ export const allKernels: readonly AnyKernel[] = [
   ringStore,
   rmsNorm,
   ...ropes,
+  ...segmentNorms,
+  selectiveScan,
 ];

@@ -1,0 +1,46 @@
+// Every kernel, every variant that this adapter can run, every case: GPU against reference, outputs poisoned.
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { GpuMachine } from "../engine/gpu.ts";
+import { openGpu } from "../engine/gpuDevice.ts";
+import { eligible, describe as spell } from "../engine/kernel.ts";
+import { total } from "../engine/memory.ts";
+import { allKernels } from "../kernels/index.ts";
+import { DEFAULT_TOLERANCE, runCase } from "./tools/kernelCase.ts";
+
+let machine: GpuMachine;
+beforeAll(async () => {
+  machine = (await openGpu()).machine;
+});
+afterAll(() => machine.destroy());
+
+for (const kernel of allKernels) {
+  describe(kernel.name, () => {
+    const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
+    for (const sizes of kernel.cases) {
+      for (const [variant, { needs = [], when }] of Object.entries(kernel.variants)) {
+        if (when && !when(sizes)) continue;
+        test(`${variant} at ${spell(sizes)}`, async ({ annotate }) => {
+          if (!eligible(kernel, sizes, machine.variants.features).includes(variant)) {
+            await annotate(`not run: this adapter has no ${needs.join(", ")}`);
+            return;
+          }
+          const differences = await runCase(machine, kernel, variant, sizes);
+          for (const [binding, { nmse, largest }] of Object.entries(differences)) {
+            expect(nmse, `${binding}: normalised mean squared error`).toBeLessThanOrEqual(bound.nmse);
+            expect(largest, `${binding}: largest difference`).toBeLessThanOrEqual(bound.largest);
+          }
+          expect(total(machine.live()), "bytes left allocated").toBe(0);
+        });
+      }
+    }
+  });
+}
+
+test("every kernel has a case of odd size and variants for both classes of adapter", () => {
+  for (const kernel of allKernels) {
+    const suits = Object.values(kernel.variants).map((v) => v.suits);
+    expect(suits.includes("any") || (suits.includes("cpu") && suits.includes("gpu")), kernel.name).toBe(true);
+    expect(kernel.cases.length, kernel.name).toBeGreaterThan(1);
+  }
+});
