@@ -103,7 +103,9 @@ export const defineArchitecture = <C, W, S, X>(
   architecture: Architecture<C, W, S, X>,
 ): Architecture<C, W, S, X> => architecture;
 
-const isLeaf = (node: Tree): node is Leaf => Array.isArray(node.shape) || node.twin !== undefined;
+/** Specs and twins of a declaration, and the tensors that take their place. */
+const isLeaf = (node: Tree): node is Leaf =>
+  Array.isArray(node.shape) || node.twin !== undefined || Array.isArray(node.storages);
 
 /** Replaces every leaf of a declaration; `path` names it, for labels and errors. */
 export function mapTree(tree: Tree, visit: (leaf: Tree, path: string) => unknown, path = ""): Tree {

@@ -232,9 +232,10 @@ export class Session {
     return session;
   }
 
-  /** @internal The plans that a session would run, with nothing allocated. */
+  /** @internal The plans that a session runs most, with nothing allocated: steps, and prefill by whole chunks. */
   static plans(model: Model, { streams = 1, chunk = 512 }: SessionOptions): readonly Plan[] {
-    return new Session(model, streams, chunk, false).#plans;
+    const session = new Session(model, streams, chunk, false);
+    return [...session.#step.greedy, ...session.#step.sampled, ...session.#prefill.get(chunk)!];
   }
 
   private constructor(model: Model, B: number, chunk: number, allLogits: boolean) {
