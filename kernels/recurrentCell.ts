@@ -1,0 +1,335 @@
+// What the Elman, GRU and LSTM cells share. Each walks the tokens of a chunk: gates from W [x; h] + bias, then an
+// update of the hidden vector. w is [gates, H, K], PyTorch's weight_ih and weight_hh side by side: columns 0..I
+// multiply x, columns K-H..K multiply h, and what lies between (I is rounded up to whole tiles) is zero.
+
+import { CURSOR_COLUMNS, cursorWgsl } from "../engine/cursor.ts";
+import { type Pass, type Sizes, type Variant, workgroupSize } from "../engine/kernel.ts";
+import { ceilDiv, roundUp } from "../engine/tensor.ts";
+import { productVariants } from "./product.ts";
+
+//   B streams   T tokens in the chunk   I input features   H hidden units   K columns of w
+export type CellLetter = "B" | "T" | "I" | "H" | "K";
+type S = Sizes<CellLetter>;
+
+export interface Cell {
+  /** In PyTorch's order, which is the first axis of w. */
+  gates: readonly string[];
+  /** A gate whose product with h is not added to its product with x but is a term of its own, `<gate>h`. */
+  apart?: string;
+  /**
+   * `fn update(at: u32, before: vec4f, <gates>: vec4f, <gate>h: vec4f) -> vec4f`: four units of the new hidden
+   * vector from the old; `at` is their index in [B, H].
+   */
+  update: string;
+}
+
+/** Columns of w. */
+export const cellColumns = (I: number, H: number): number => roundUp(I, 4) + H;
+
+const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+const each = <A>(items: readonly A[], line: (item: A, i: number) => string, indent = "  ") =>
+  items.map(line).join(`\n${indent}`);
+
+export function cellVariants(cell: Cell): Record<string, Variant<CellLetter>> {
+  const G = cell.gates.length;
+  const terms = [...cell.gates, ...(cell.apart ? [`${cell.apart}h`] : [])];
+  const views = { x: "vec4f", h: "vec4f", hNext: "vec4f", c: "vec4f", y: "vec4f", bias: "vec4f" } as const;
+  const chunkViews = { ...views, sums: "vec4f" } as const;
+  const head = `${cursorWgsl}${cell.update}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
+
+  /** What a term starts from: x's part and the bias, already summed for a chunk. */
+  const start = (term: string, b: string, t: string, fused: boolean) => {
+    const gate = terms.indexOf(term);
+    return fused || gate === G
+      ? `bias[${gate}u * H4 + j]`
+      : `sums[((${b} * T + ${t}) * ${G}u + ${gate}u) * H4 + j]`;
+  };
+  const updated = (at: string, before: string, value: (term: string) => string) =>
+    `update(${at}, ${before}, ${terms.map(value).join(", ")})`;
+
+  /** Where a step reads and writes. A chunk's first token follows h, the others the token before. */
+  interface Step {
+    /** Add x's part here, not in a pass before. */
+    fused: boolean;
+    t: string;
+    before(b: string, k: string): string;
+    after(b: string, value: string): string;
+  }
+  const y = (b: string, t: string, k: string) => `y[(${b} * T + ${t}) * H4 + ${k}]`;
+  const single: Step = {
+    fused: true,
+    t: "0u",
+    before: (b, k) => `h[${b} * H4 + ${k}]`,
+    after: (b, value) => `hNext[${b} * H4 + j] = ${value}; y[${b} * H4 + j] = ${value};`,
+  };
+  const first: Step = { ...single, fused: false, after: (b, value) => `${y(b, "0u", "j")} = ${value};` };
+  const next: Step = {
+    fused: false,
+    t: "t",
+    before: (b, k) => y(b, "t - 1u", k),
+    after: (b, value) =>
+      `${y(b, "t", "j")} = ${value}; if (t == T - 1u) { hNext[${b} * H4 + j] = ${value}; }`,
+  };
+
+  /** Streams that share the weights a thread has loaded; with more, a software adapter compiles for seconds. */
+  const block = ({ B }: S) => Math.min(B, 4);
+
+  /** Without barriers: a thread owns all gates of four units. */
+  const alone = ({
+    fused,
+    t,
+    before,
+    after,
+  }: Step): Pick<Pass<CellLetter>, "workgroup" | "grid" | "wgsl"> => {
+    const threads = (s: S) => ceilDiv(s.H, 4) * ceilDiv(s.B, block(s));
+    const size = (s: S) => (threads(s) < 64 ? 4 : 16);
+    return {
+      workgroup: size,
+      grid: (s) => ceilDiv(threads(s), size(s)),
+      wgsl: (s) => {
+        const streams = range(block(s));
+        const loop = (term: string, tiles: string, from: string, v: (b: string) => string) =>
+          `for (var k = 0u; k < ${tiles}; k++) { let tile = w[${from} + k]; ${streams.map((r) => `${term}${r} += tile * ${v(`b${r}`)};`).join(" ")} }`;
+        return `${head}
+  let i = workgroupIndex(wg) * WG + lane;
+  let j = i % H4;
+  let b0 = i / H4 * ${streams.length}u;
+  if (b0 >= B) { return; }
+  ${t === "t" ? "let t = params.step + 1u;" : ""}
+  ${each(streams.slice(1), (r) => `let b${r} = min(b0 + ${r}u, B - 1u);`)}
+  let hiddenTiles = select(0u, H4, ${streams.map((r) => `count(b${r}) > ${t}`).join(" || ")});
+  ${each(cell.gates, (gate, g) => {
+    const row = `(${g}u * H4 + j) * K4`;
+    const hidden = gate === cell.apart ? `${gate}h` : gate;
+    const declare = (term: string) =>
+      streams.map((r) => `var ${term}${r} = ${start(term, `b${r}`, t, fused)};`).join(" ");
+    return [
+      declare(gate),
+      ...(hidden === gate ? [] : [declare(hidden)]),
+      ...(fused ? [loop(gate, "I4", row, (b) => `x[${b} * I4 + k]`)] : []),
+      loop(hidden, "hiddenTiles", `${row} + I4`, (b) => before(b, "k")),
+    ].join("\n  ");
+  })}
+  ${each(streams, (r) => {
+    const b = `b${r}`;
+    return `if (b0 + ${r}u < B) {
+    let before = ${before(b, "j")};
+    var after = before;
+    if (count(${b}) > ${t}) { after = ${updated(`${b} * H4 + j`, "before", (term) => `${term}${r}`)}; }
+    ${after(b, "after")}
+  }`;
+  })}
+}`;
+      },
+    };
+  };
+
+  /** A workgroup owns all gates of four units: its lanes stride over w, so that a warp reads one run. */
+  const together = ({
+    fused,
+    t,
+    before,
+    after,
+  }: Step): Pick<Pass<CellLetter>, "workgroup" | "grid" | "wgsl"> => {
+    return {
+      workgroup: 64,
+      grid: (s) => [ceilDiv(s.H, 4), ceilDiv(s.B, block(s))],
+      wgsl: (s) => {
+        const streams = range(block(s));
+        const slot = (term: string, r: number | string) =>
+          `(${terms.indexOf(term)}u * ${streams.length}u + ${typeof r === "number" ? `${r}u` : r}) * WG`;
+        const loop = (hidden: boolean, tiles: string, from: string, v: (b: string) => string) => {
+          const term = (gate: string) => (hidden && gate === cell.apart ? `${gate}h` : gate);
+          return `for (var k = lane; k < ${tiles}; k += WG) {
+    ${streams.map((r) => `let v${r} = ${v(`b${r}`)};`).join(" ")}
+    ${each(cell.gates, (gate, g) => `{ let tile = w[(${g}u * H4 + j) * K4 + ${from}k]; ${streams.map((r) => `${term(gate)}${r} += tile * v${r};`).join(" ")} }`, "    ")}
+  }`;
+        };
+        return `var<workgroup> partial: array<vec4f, ${64 * terms.length * streams.length}>;
+${head}
+  let j = wg.x;
+  let first = wg.y * ${streams.length}u;
+  ${t === "t" ? "let t = params.step + 1u;" : ""}
+  ${each(streams, (r) => `let b${r} = min(first + ${r}u, B - 1u);`)}
+  ${each(terms, (term) => streams.map((r) => `var ${term}${r} = vec4f();`).join(" "))}
+  ${fused ? loop(false, "I4", "", (b) => `x[${b} * I4 + k]`) : ""}
+  ${loop(true, "H4", "I4 + ", (b) => before(b, "k"))}
+  ${each(terms, (term) => streams.map((r) => `partial[${slot(term, r)} + lane] = ${term}${r};`).join(" "))}
+  workgroupBarrier();
+  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
+    if (lane < stride) {
+      for (var at = lane; at < ${64 * terms.length * streams.length}u; at += WG) { partial[at] += partial[at + stride]; }
+    }
+    workgroupBarrier();
+  }
+  let b = first + lane;
+  if (lane >= ${streams.length}u || b >= B) { return; }
+  let before = ${before("b", "j")};
+  var after = before;
+  if (count(b) > ${t}) {
+    ${each(terms, (term) => `let ${term} = partial[${slot(term, "lane")}] + ${start(term, "b", t, fused)};`, "    ")}
+    after = ${updated("b * H4 + j", "before", (term) => term)};
+  }
+  ${after("b", "after")}
+}`;
+      },
+    };
+  };
+
+  /** One workgroup a stream walks the whole chunk with h in its memory: no dispatch a token, but one core a stream. */
+  const walking: Pass<CellLetter> = {
+    workgroup: ({ H }) => Math.min(256, roundUp(G * ceilDiv(H, 4), 32)),
+    grid: ({ B }) => B,
+    wgsl: `var<workgroup> hidden: array<vec4f, H4>;
+var<workgroup> products: array<vec4f, ${G} * H4>;
+${head}
+  let b = workgroupIndex(wg);
+  for (var j = lane; j < H4; j += WG) { hidden[j] = h[b * H4 + j]; }
+  workgroupBarrier();
+  for (var t = 0u; t < T; t++) {
+    let valid = t < count(b);
+    for (var row = lane; valid && row < ${G}u * H4; row += WG) {
+      var sum = vec4f();
+      for (var k = 0u; k < H4; k++) { sum += w[row * K4 + I4 + k] * hidden[k]; }
+      products[row] = sum;
+    }
+    workgroupBarrier();
+    for (var j = lane; j < H4; j += WG) {
+      let before = hidden[j];
+      var after = before;
+      if (valid) {
+        ${each(
+          cell.gates,
+          (gate, g) =>
+            gate === cell.apart
+              ? `let ${gate} = ${start(gate, "b", "t", false)}; let ${gate}h = products[${g}u * H4 + j] + ${start(`${gate}h`, "b", "t", false)};`
+              : `let ${gate} = products[${g}u * H4 + j] + ${start(gate, "b", "t", false)};`,
+          "        ",
+        )}
+        after = ${updated("b * H4 + j", "before", (term) => term)};
+      }
+      hidden[j] = after;
+      ${y("b", "t", "j")} = after;
+    }
+    workgroupBarrier();
+  }
+  for (var j = lane; j < H4; j += WG) { hNext[b * H4 + j] = hidden[j]; }
+}`,
+  };
+  const walkingBytes = ({ H }: S) => 16 * (G + 1) * ceilDiv(H, 4);
+
+  /** sums [B, T, gates, H] = the product of the whole chunk with x's columns of w, and the bias. */
+  const products = productVariants({
+    weights: ["w"],
+    stride: "K4",
+    squares: false,
+    finish: "fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { sums[m * O4 + o4] = sum + bias[o4]; }",
+  });
+  const productSizes = ({ B, T, I, H }: S) => ({ M: B * T, I, O: 4 * G * ceilDiv(H, 4), eps: 0 });
+  const inputs = (name: "quad" | "tiles" | "workgroup" | "shared"): Pass<CellLetter> => {
+    const pass = products[name]!.passes[0]!;
+    const page = { PAGE: 0, PAGES: 0 };
+    return {
+      workgroup: (s) => workgroupSize(pass, productSizes(s)),
+      grid: (s) => pass.grid({ ...productSizes(s), ...page }),
+      wgsl: (s) =>
+        `const M = ${s.B * s.T}u; const O4 = ${G}u * H4;\n${typeof pass.wgsl === "string" ? pass.wgsl : pass.wgsl({ ...productSizes(s), ...page })}`,
+      writes: ["sums"],
+    };
+  };
+
+  const chunk = {
+    views: chunkViews,
+    scratch: { sums: ["B", "T", G, "H"] },
+  } as const;
+  const repeat = ({ T }: S) => T - 1;
+  const many = ({ B, T }: S) => T > 1 && B * T >= 8;
+  const few = ({ B, T }: S) => T > 1 && B * T < 8;
+  return {
+    step: { suits: "cpu", when: ({ T }) => T === 1, views, passes: [alone(single)] },
+    stepWorkgroup: { suits: "gpu", when: ({ T }) => T === 1, views, passes: [together(single)] },
+    quad: {
+      ...chunk,
+      suits: "cpu",
+      needs: ["subgroups"],
+      when: many,
+      passes: [inputs("quad"), alone(first), { ...alone(next), repeat }],
+    },
+    tiles: {
+      ...chunk,
+      suits: "cpu",
+      when: ({ T }) => T > 1,
+      passes: [inputs("tiles"), alone(first), { ...alone(next), repeat }],
+    },
+    walk: {
+      ...chunk,
+      suits: "gpu",
+      when: (s) => many(s) && walkingBytes(s) <= 16384,
+      passes: [inputs("shared"), walking],
+    },
+    dispatches: {
+      ...chunk,
+      suits: "gpu",
+      when: many,
+      passes: [inputs("shared"), together(first), { ...together(next), repeat }],
+    },
+    dispatchesFew: {
+      ...chunk,
+      suits: "gpu",
+      when: few,
+      passes: [inputs("workgroup"), together(first), { ...together(next), repeat }],
+    },
+  };
+}
+
+/** Without overflow, and the same on every adapter: WGSL leaves tanh undefined where its exponentials overflow. */
+export const gateWgsl = /* wgsl */ `
+fn sigmoid(v: vec4f) -> vec4f { let e = exp(-abs(v)); return select(e, vec4f(1.0), v >= vec4f()) / (1.0 + e); }
+fn tangent(v: vec4f) -> vec4f { let e = exp(-2.0 * abs(v)); return sign(v) * (1.0 - e) / (1.0 + e); }
+`;
+
+/** Sum of a[p + i] b[q + i] over i < n. */
+export function dot(a: ArrayLike<number>, p: number, b: ArrayLike<number>, q: number, n: number): number {
+  let sum = 0;
+  for (let i = 0; i < n; i++) sum += a[p + i]! * b[q + i]!;
+  return sum;
+}
+
+/** 2 (I + H) operations a unit and gate; the elementwise rest is not counted. */
+export const cellFlops =
+  (gates: number) =>
+  ({ B, T, I, H }: S): number =>
+    2 * B * T * gates * H * (I + H);
+
+const sizes = (B: number, T: number, I: number, H: number): S => ({ B, T, I, H, K: cellColumns(I, H) });
+
+/** Odd sizes, more streams than a block holds, few and many tokens; then the layers of a shipped checkpoint. */
+export const cellCases = (embedding: number, hidden: number): S[] => [
+  sizes(3, 1, 5, 7),
+  sizes(5, 1, 8, 6),
+  sizes(3, 2, 6, 9),
+  sizes(3, 6, 3, 10),
+  sizes(5, 3, 7, 5),
+  sizes(1, 1, embedding, hidden),
+  sizes(2, 16, hidden, hidden),
+];
+
+export const cellFill = (gates: number) => ({
+  /** Stream 1 is frozen, the later ones end within the chunk. */
+  cursor: ({ B, T }: S): Uint32Array => {
+    const cursor = new Uint32Array(B * CURSOR_COLUMNS);
+    for (let b = 0; b < B; b++) {
+      cursor[b * CURSOR_COLUMNS] = 100 * b;
+      cursor[b * CURSOR_COLUMNS + 1] = b === 1 ? 0 : Math.max(1, T - b);
+    }
+    return cursor;
+  },
+  /** PyTorch's range, which keeps gates out of saturation, and zeros between the columns of x and of h. */
+  w: ({ I, H, K }: S, random: () => number): Float32Array =>
+    Float32Array.from({ length: gates * H * K }, (_, at) => {
+      const column = at % K;
+      return column >= I && column < K - H ? 0 : random() / Math.sqrt(H);
+    }),
+});
