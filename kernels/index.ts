@@ -5,9 +5,13 @@ import { advance } from "./advance.ts";
 import { attentions } from "./attention.ts";
 import { causalConv } from "./causalConv.ts";
 import { embedding } from "./embedding.ts";
+import { forgetGate } from "./forgetGate.ts";
 import { gatedLinear } from "./gatedLinear.ts";
+import { gatedLinearAttention } from "./gatedLinearAttention.ts";
+import { headNorms } from "./headNorm.ts";
 import { lastRow } from "./lastRow.ts";
 import { linears } from "./linear.ts";
+import { linearAttentions } from "./linearAttention.ts";
 import { ringStore } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
 import { ropes } from "./rope.ts";
@@ -19,8 +23,12 @@ export const allKernels: readonly AnyKernel[] = [
   ...attentions,
   causalConv,
   embedding,
+  forgetGate,
   gatedLinear,
+  gatedLinearAttention,
+  ...headNorms,
   lastRow,
+  ...linearAttentions,
   ...linears,
   ringStore,
   rmsNorm,
