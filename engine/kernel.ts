@@ -87,6 +87,8 @@ export interface Pass<L extends string = string> {
    * page that the streams reach with this plan.
    */
   overPages?: boolean;
+  /** A group has at most so many pages: every page of a group is compiled in. Default: as many as can be bound. */
+  mostPages?: number;
 }
 
 /** A way to do a kernel's job. All variants share bindings, reference and cases. */

@@ -216,7 +216,8 @@ function pageGroups(op: Op, variant: Variant, pass: Pass, s: Sizes, reach: Reach
   const pages = tensor.pages ?? [];
   const one = compilePass(op.kernel, variant, pass, s, { PAGE: 4, PAGES: 1 });
   const others = one.bindings.filter((b) => b.source !== name).length;
-  const most = binding.access === "read" ? STORAGE_BUFFERS - others : 1;
+  const bindable = STORAGE_BUFFERS - others;
+  const most = binding.access === "read" ? Math.min(bindable, pass.mostPages ?? bindable) : 1;
   const groups: (PageGroup & { base: number; real: number[] })[] = [];
   let base = 0;
   pages.forEach((slots, number) => {
