@@ -8,6 +8,9 @@ import { type Cache, NEVER, onPage, pageSources, prelude, range, ringSource, typ
 
 type S = Sizes<Letter>;
 
+/** Pages a dispatch on a software adapter: each is compiled in, by a compiler slower than a second dispatch is long. */
+const MOST_PAGES = 2;
+
 /** Query heads that a thread serves at once: the largest divisor of H / K up to eight, a multiple of `of`. */
 function headsAtOnce({ H, K }: { H: number; K: number }, of = 1): number {
   const group = H / K;
@@ -197,6 +200,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     passes: [
       {
         overPages: cache === "paged",
+        mostPages: MOST_PAGES,
         writes: ["scores"],
         ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(slots(s), 4))),
         wgsl: (s) => `${at.wgsl(s)}
@@ -250,6 +254,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
       },
       {
         overPages: cache === "paged",
+        mostPages: MOST_PAGES,
         writes: ["partial"],
         ...launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4))),
         wgsl: (s) => `${at.wgsl(s)}

@@ -72,7 +72,7 @@ export function prefillVariants(cache: Cache): Record<string, Variant<Letter>> {
  * `quad`, four lanes own 16 queries and load a quarter each of every tile of keys and values.
  */
 function blocks(cache: Cache, quad: boolean): Variant<Letter> {
-  const U = quad ? 4 : 2;
+  const U = 2;
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
   const rows = range(4);
   const tile = (array: string, index: string) =>
@@ -126,6 +126,7 @@ ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, 
     passes: [
       {
         overPages: cache === "paged",
+        mostPages: 1,
         ...writes(cache),
         workgroup: 4,
         grid: (s) => ceilDiv(threads(s), 4),
@@ -136,6 +137,16 @@ struct Running { top: vec4f, sum: vec4f }
 struct Place { plane: u32, t: u32, rows: vec4u, queries: vec4i }
 fn put(at: Place, d4: u32, o: mat4x4f) {
   ${rows.map((r) => `${s.T % span === 0 ? "" : `if (at.t + ${r}u < T) `}{ y[at.rows[${r}] + d4] = o[${r}]; }`).join("\n  ")}
+}
+// y's rows times their factors; 0 clears what was there, be it no number
+fn rescale(at: Place, factors: vec4f) {
+  for (var r = 0u; r < 4u; r++) {
+    if (at.t + r >= T) { return; }
+    for (var d4 = 0u; d4 < D4; d4++) {
+      let i = at.rows[r] + d4;
+      y[i] = select(vec4f(), y[i] * factors[r], factors[r] > 0.0);
+    }
+  }
 }
 ${sources(cache, s).map(visit).join("\n")}
 ${attribute}@compute @workgroup_size(WG)
@@ -148,7 +159,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   let lane = local % 4u;
   let first = t - t % SPAN;
   let at = Place(b * K + h / GROUP, t, vec4u(${rows.map((r) => `rowOf(b, h, t + ${r}u)`).join(", ")}), queries(b, t));
-  if (${isFirst(cache)}) { for (var d4 = 0u; d4 < D4; d4++) { put(at, d4, mat4x4f()); } }
+  if (${isFirst(cache)}) { rescale(at, vec4f()); }
   if (first >= count(b)) { return; }
   let last = position(b) + min(first + SPAN, count(b)) - 1u;
   var run = Running(vec4f(${NEVER}), vec4f());
@@ -161,10 +172,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   }
   ${visits(cache, s, (array, tiles, origin) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
   if (${isLast(cache)}) {
-    let scale = select(vec4f(), 1.0 / run.sum, run.sum > vec4f());
-    for (var d4 = 0u; d4 < D4; d4++) {
-      put(at, d4, scaled(mat4x4f(${rows.map((r) => `y[at.rows[${r}] + d4]`).join(", ")}), scale));
-    }
+    rescale(at, select(vec4f(), 1.0 / run.sum, run.sum > vec4f()));
   }
   ${cache === "paged" ? "else if (t < T) { running[kept] = run.top; running[kept + 1u] = run.sum; }" : ""}
 }`,
@@ -184,6 +192,7 @@ function flash(cache: Cache): Variant<Letter> {
     passes: [
       {
         overPages: cache === "paged",
+        mostPages: 1,
         ...writes(cache),
         workgroup: 128,
         grid: ({ B, T, H }) => B * H * ceilDiv(T, 32),
