@@ -49,9 +49,9 @@ const main = `@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
 /** W r_t of all tokens: a thread owns four channels of eight tokens. */
-const timeSteps: Pass<Letter> = {
-  workgroup: 16,
-  grid: ({ B, T, E }) => ceilDiv(ceilDiv(E, 4) * ceilDiv(B * T, 8), 16),
+const timeSteps = (workgroup: number): Pass<Letter> => ({
+  workgroup,
+  grid: ({ B, T, E }) => ceilDiv(ceilDiv(E, 4) * ceilDiv(B * T, 8), workgroup),
   writes: ["dt"],
   wgsl: `fn put(m: u32, e4: u32, v: vec4f) {
   if (m >= B * T) { return; }
@@ -70,7 +70,7 @@ ${main}
   }
   ${each(8, (j) => `put(m + ${j}u, e4, sum${j});`)}
 }`,
-};
+});
 const scratch = { dt: ["B", "T", "E"] } as const;
 
 /** A thread owns a channel and keeps its states in registers while it walks over the tokens. */
@@ -81,7 +81,7 @@ const walk = (shared: boolean): Variant<Letter> => ({
   views: { rbc: "vec4f" },
   scratch,
   passes: [
-    timeSteps,
+    timeSteps(16),
     {
       workgroup: 16,
       grid: ({ B, E }) => [ceilDiv(E, 16), B],
@@ -154,7 +154,7 @@ export const selectiveScan = defineKernel({
       views: { rbc: "vec4f" },
       scratch,
       passes: [
-        timeSteps,
+        timeSteps(64),
         {
           workgroup: 4 * BLOCK,
           grid: ({ B, E }) => [ceilDiv(E, BLOCK), B],
@@ -338,6 +338,7 @@ ${main}
     { B: 3, T: 1, E: 13, N: 5, R: 3, P: 17, X: 29 },
     { B: 3, T: 21, E: 13, N: 7, R: 5, P: 23, X: 29 },
     { B: 2, T: 9, E: 70, N: 19, R: 2, P: 43, X: 142 },
+    { B: 1, T: 5, E: 6, N: 64, R: 4, P: 132, X: 14 },
     { B: 2, T: 33, E: 64, N: 16, R: 2, P: 36, X: 128 },
     { B: 1, T: 1, E: 256, N: 16, R: 8, P: 40, X: 512 },
     { B: 1, T: 64, E: 256, N: 16, R: 8, P: 40, X: 512 },
