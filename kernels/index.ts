@@ -2,37 +2,47 @@
 
 import type { AnyKernel } from "../engine/kernel.ts";
 import { advance } from "./advance.ts";
+import { argmax } from "./argmax.ts";
 import { attentions } from "./attention.ts";
 import { causalConv } from "./causalConv.ts";
+import { elmanCell } from "./elmanCell.ts";
 import { embedding } from "./embedding.ts";
 import { forgetGate } from "./forgetGate.ts";
 import { gatedLinear } from "./gatedLinear.ts";
 import { gatedLinearAttention } from "./gatedLinearAttention.ts";
+import { gruCell } from "./gruCell.ts";
 import { headNorms } from "./headNorm.ts";
 import { lastRow } from "./lastRow.ts";
 import { linears } from "./linear.ts";
 import { linearAttentions } from "./linearAttention.ts";
+import { lstmCell } from "./lstmCell.ts";
 import { ringStore } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
 import { ropes } from "./rope.ts";
+import { sample } from "./sample.ts";
 import { segmentNorms } from "./segmentNorm.ts";
 import { selectiveScan } from "./selectiveScan.ts";
 
 export const allKernels: readonly AnyKernel[] = [
   advance,
+  argmax,
   ...attentions,
   causalConv,
+  elmanCell,
   embedding,
   forgetGate,
   gatedLinear,
   gatedLinearAttention,
+  gruCell,
   ...headNorms,
   lastRow,
   ...linearAttentions,
   ...linears,
+  lstmCell,
   ringStore,
   rmsNorm,
   ...ropes,
+  sample,
   ...segmentNorms,
   selectiveScan,
 ];
