@@ -54,15 +54,18 @@ export function filesSource(files: Iterable<File>): Source {
   };
 }
 
-/** A folder behind HTTP, read by Range requests. Relative addresses are resolved against the page's. */
-export function urlSource(url: string | URL): Source {
+/**
+ * A folder behind HTTP, read by Range requests. Relative addresses are resolved against the page's. Messages call it by
+ * its address, or by the name given.
+ */
+export function urlSource(url: string | URL, givenName?: string): Source {
   let base: URL;
   try {
     base = new URL(url, globalThis.location?.href);
   } catch (cause) {
     throw new CheckpointError(`${url} is not a URL, wanted one such as https://host/folder`, { cause });
   }
-  const name = base.href;
+  const name = givenName ?? base.href;
   // A server that ignores Range sends whole files. They are kept as Blobs, which browsers may hold on disk.
   const whole = new Map<string, Blob>();
 
