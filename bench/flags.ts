@@ -1,22 +1,17 @@
 import { Command, CommanderError, Option } from "commander";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
+import { benchArchs, expandTests, type TestLists, testName } from "./tests.ts";
 import { parseBytes } from "./units.ts";
 
+export { benchArchs, expandTests, type Test, testName } from "./tests.ts";
+
 /** What the bench was asked to do. Lists are in the order given. */
-export interface BenchOptions {
+export interface BenchOptions extends TestLists {
   /** Hugging Face folders. With no folder and no architecture named, all shipped models run. */
   models: string[];
   archs: string[];
   peers: string[];
-  prompts: number[];
-  gens: number[];
-  promptGens: { n_prompt: number; n_gen: number }[];
-  /** Depths of tests with a prompt, and of generation alone: they differ unless -d is given. */
-  promptDepths: number[];
-  genDepths: number[];
-  streams: number[];
-  ubatches: number[];
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
@@ -41,14 +36,6 @@ export interface BenchOptions {
   open: boolean;
 }
 
-export interface Test {
-  n_prompt: number;
-  n_gen: number;
-  n_depth: number;
-  n_parallel: number;
-  n_ubatch: number;
-}
-
 export type Parsed = { options: BenchOptions } | { help: string };
 
 /** A command line that cannot be run: one sentence, exit code 2. */
@@ -56,17 +43,6 @@ export class UsageError extends Error {
   override name = "UsageError";
   readonly exitCode = 2;
 }
-
-export const benchArchs = [
-  "elman",
-  "gru",
-  "lstm",
-  "llama",
-  "mistral-window",
-  "linear-attention",
-  "gla",
-  "mamba",
-];
 
 const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], repetitions: 5 };
 const quick = { p: [64], n: [16], genDepths: [0, 512], repetitions: 2 };
@@ -322,41 +298,6 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     }
   }
   return options;
-}
-
-/**
- * The tests of one model, in llama-bench's order: chunk size and streams outside, then depth; inside it every
- * prompt, every generation, every pair.
- */
-export function expandTests(
-  options: Pick<
-    BenchOptions,
-    "prompts" | "gens" | "promptGens" | "promptDepths" | "genDepths" | "streams" | "ubatches"
-  >,
-): Test[] {
-  const { promptDepths: ofPrompts, genDepths: ofGens } = options;
-  const depths = [...new Set([...ofPrompts, ...ofGens])];
-  const at = (n_depth: number) => {
-    const tests = [];
-    if (ofPrompts.includes(n_depth))
-      tests.push(...options.prompts.map((n_prompt) => ({ n_prompt, n_gen: 0, n_depth })));
-    if (ofGens.includes(n_depth))
-      tests.push(...options.gens.map((n_gen) => ({ n_prompt: 0, n_gen, n_depth })));
-    if (ofPrompts.includes(n_depth))
-      tests.push(...options.promptGens.map((sizes) => ({ ...sizes, n_depth })));
-    return tests.filter(({ n_prompt, n_gen }) => n_prompt + n_gen > 0);
-  };
-  return options.ubatches.flatMap((n_ubatch) =>
-    options.streams.flatMap((n_parallel) =>
-      depths.flatMap((n_depth) => at(n_depth).map((test) => ({ ...test, n_parallel, n_ubatch }))),
-    ),
-  );
-}
-
-/** pp512, tg128, pp512+tg128, tg128 @ d4096. */
-export function testName({ n_prompt, n_gen, n_depth }: Pick<Test, "n_prompt" | "n_gen" | "n_depth">): string {
-  const kinds = [n_prompt > 0 && `pp${n_prompt}`, n_gen > 0 && `tg${n_gen}`].filter(Boolean).join("+");
-  return n_depth > 0 ? `${kinds} @ d${n_depth}` : kinds;
 }
 
 /** Fields that a table must show because the rows will differ in them. */
