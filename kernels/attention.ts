@@ -14,19 +14,26 @@ import {
   tiled,
   write,
 } from "../engine/kernel.ts";
+import { roundUp } from "../engine/tensor.ts";
 import { decodeVariants } from "./attention/decode.ts";
 import { prefillVariants } from "./attention/prefill.ts";
 import { countOf, cursorOf, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head
-//   N slots of the paged cache   W slots of the ring: tokens that a query sees, itself included
-export type Letter = "B" | "T" | "H" | "K" | "D" | "N" | "W";
+//   Y columns of y   N slots of the paged cache   W slots of the ring: tokens that a query sees, itself included
+export type Letter = "B" | "T" | "H" | "K" | "D" | "Y" | "N" | "W";
+
+/** Columns of y: a head begins at a multiple of `stride`, and what is between it and the next is zero. */
+export const headColumns = ({ H, D }: { H: number; D: number }) => ({
+  stride: roundUp(D, 4),
+  Y: H * roundUp(D, 4),
+});
 
 interface Shared {
   cursor: Binding<"B", "u32">;
   q: Binding<"B" | "T" | "H" | "D", "f32">;
   /** Zero for tokens that are not valid. */
-  y: Binding<"B" | "T" | "H" | "D", "f32">;
+  y: Binding<"B" | "T" | "Y", "f32">;
 }
 type Made<L extends string, Own> = Kernel<L, Shared & Own & Bindings<L>>;
 interface Caches {
@@ -43,7 +50,7 @@ const make = (cache: keyof Caches) => {
   const isPaged = cache === "paged";
   return defineKernel({
     name: `attention[${cache}]`,
-    consts: ["B", "T", "H", "K", "D", ...((isPaged ? [] : ["W"]) as "W"[])],
+    consts: ["B", "T", "H", "K", "D", "Y", ...((isPaged ? [] : ["W"]) as "W"[])],
     params: (isPaged ? ["N"] : []) as "N"[],
     bindings: {
       cursor: read("u32", "B", 8),
@@ -54,14 +61,15 @@ const make = (cache: keyof Caches) => {
             ring: tiled(read("f32", 2, "B", "K", "W", "D")),
             chunk: tiled(read("f32", 2, "B", "K", "T", "D")),
           }),
-      y: write("f32", "B", "T", "H", "D"),
+      y: write("f32", "B", "T", "Y"),
     } as Bindings<Letter>,
     variants: { ...decodeVariants(cache), ...prefillVariants(cache) },
 
-    reference(t, { B, T, H, K, D, N, W }) {
+    reference(t, { B, T, H, K, D, Y, N, W }) {
       const { cursor, q, kv, ring, chunk, y } = t as unknown as Record<string, Float32Array> & {
         cursor: Uint32Array;
       };
+      const { stride } = headColumns({ H, D });
       y!.fill(0);
       for (let b = 0; b < B; b++) {
         const position = positionOf(cursor, b);
@@ -92,7 +100,7 @@ const make = (cache: keyof Caches) => {
               const [values, offset, behind] = locate(k, at);
               for (let d = 0; d < D; d++) sums[d]! += shares[at - first]! * values[offset + behind + d]!;
             }
-            for (let d = 0; d < D; d++) y![row + d] = sums[d]! / total;
+            for (let d = 0; d < D; d++) y![(b * T + t) * Y + h * stride + d] = sums[d]! / total;
           }
       }
     },
@@ -101,21 +109,21 @@ const make = (cache: keyof Caches) => {
     flops: ({ B, T, H, D, N, W }) => 4 * B * H * D * (isPaged ? T * N - (T * (T - 1)) / 2 : T * W),
     cases: (isPaged
       ? [
-          { B: 1, T: 1, H: 3, K: 1, D: 10, N: 256 },
-          { B: 3, T: 1, H: 8, K: 2, D: 20, N: 768 },
-          { B: 3, T: 21, H: 4, K: 2, D: 6, N: 512 },
-          { B: 2, T: 37, H: 5, K: 5, D: 72, N: 512 },
+          { B: 1, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 256 },
+          { B: 3, T: 1, H: 8, K: 2, D: 20, Y: 160, N: 768 },
+          { B: 3, T: 21, H: 4, K: 2, D: 6, Y: 32, N: 512 },
+          { B: 2, T: 37, H: 5, K: 5, D: 72, Y: 360, N: 512 },
           // seven pages: more than a pass binds
-          { B: 1, T: 1, H: 4, K: 4, D: 32, N: 4608 },
-          { B: 1, T: 64, H: 4, K: 4, D: 32, N: 2048 },
+          { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, N: 4608 },
+          { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, N: 2048 },
         ]
       : [
-          { B: 3, T: 1, H: 3, K: 1, D: 10, W: 7 },
-          { B: 3, T: 1, H: 4, K: 2, D: 6, W: 300 },
-          { B: 3, T: 5, H: 4, K: 2, D: 6, W: 13 },
-          { B: 3, T: 37, H: 4, K: 1, D: 10, W: 7 },
-          { B: 1, T: 1, H: 4, K: 4, D: 32, W: 64 },
-          { B: 1, T: 64, H: 4, K: 4, D: 32, W: 64 },
+          { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, W: 7 },
+          { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 300 },
+          { B: 3, T: 5, H: 4, K: 2, D: 6, Y: 32, W: 13 },
+          { B: 3, T: 37, H: 4, K: 1, D: 10, Y: 48, W: 7 },
+          { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, W: 64 },
+          { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, W: 64 },
         ]) as readonly Partial<Sizes<Letter>>[] as readonly Sizes<Letter>[],
     fill: {
       cursor: ({ B, T, N, W }: Sizes<Letter>) => {

@@ -64,13 +64,14 @@ fn shares(scores: vec4f, top: f32) -> vec4f {
   return select(exp(scores - top), vec4f(), scores < vec4f(-1e38));
 }
 // what stands in the padding of D must not count
-fn queryAt(i: u32, d4: u32) -> vec4f {
+fn inHead(v: vec4f, d4: u32) -> vec4f {
   ${
     D % 4 === 0
-      ? "return q[i + d4];"
-      : `return select(q[i + d4], vec4f(), vec4<bool>(d4 == D4 - 1u) & vec4<bool>(${range(4).map((c) => c >= D % 4)}));`
+      ? "return v;"
+      : `return select(v, vec4f(), vec4<bool>(d4 == D4 - 1u) & vec4<bool>(${range(4).map((c) => c >= D % 4)}));`
   }
 }
+fn queryAt(i: u32, d4: u32) -> vec4f { return inHead(q[i + d4], d4); }
 ${cache === "ring" ? ringWgsl : ""}`;
 
 const ringWgsl = `

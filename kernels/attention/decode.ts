@@ -100,7 +100,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     sum += weight * stats[first + j].y;
     v += weight * partial[(first + j) * D4 + d4];
   }
-  y[i] = v / sum;
+  y[i] = inHead(v / sum, d4);
 }`,
 });
 

@@ -144,7 +144,7 @@ fn rescale(at: Place, factors: vec4f) {
     if (at.t + r >= T) { return; }
     for (var d4 = 0u; d4 < D4; d4++) {
       let i = at.rows[r] + d4;
-      y[i] = select(vec4f(), y[i] * factors[r], factors[r] > 0.0);
+      y[i] = select(vec4f(), inHead(y[i] * factors[r], d4), factors[r] > 0.0);
     }
   }
 }
@@ -240,7 +240,7 @@ fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32,
   }
 }`;
           const put = (c: number, value: string) =>
-            `${inside(c)}{ ${rows.map((r) => `if (t + ${r}u < T) { y[rows[${r}] + tk + ${16 * c}u] = ${value}[${r}]; }`).join(" ")} }`;
+            `${inside(c)}{ ${rows.map((r) => `if (t + ${r}u < T) { y[rows[${r}] + tk + ${16 * c}u] = inHead(${value}[${r}], tk + ${16 * c}u); }`).join(" ")} }`;
           return `${common(cache, s)}
 const BLOCKS = (T + 31u) / 32u;
 var<workgroup> exchange: array<vec4f, 128>;
