@@ -1,6 +1,8 @@
 // Every architecture that longtape runs: a family is in when its line is here.
 
 import type { Family } from "./family.ts";
+import { glaFamily, linearAttentionFamily } from "./linearAttention.ts";
 import { mambaFamily } from "./mamba.ts";
+import { rnnFamily } from "./rnn.ts";
 
-export const families: readonly Family[] = [mambaFamily];
+export const families: readonly Family[] = [glaFamily, linearAttentionFamily, mambaFamily, rnnFamily];
