@@ -24,9 +24,9 @@ import { countOf, cursorOf, positionOf } from "./reference/cursor.ts";
 type Letter = "B" | "T" | "H" | "K" | "D" | "J" | "N" | "theta";
 
 /** Rows of each table. */
-const STEPS = 1024;
+export const ROPE_STEPS = 1024;
 /** Positions that the tables reach. */
-export const ROPE_POSITIONS = STEPS * STEPS;
+export const ROPE_POSITIONS = ROPE_STEPS * ROPE_STEPS;
 
 /** cos and sin of every pair, [1024, D]: at positions 1024 c (coarse) and at positions f < 1024 (fine). */
 export function ropeTables(
@@ -34,8 +34,8 @@ export function ropeTables(
   D: number,
 ): { coarse: Float32Array<ArrayBuffer>; fine: Float32Array<ArrayBuffer> } {
   const table = (stride: number) => {
-    const values = new Float32Array(STEPS * D);
-    for (let step = 0; step < STEPS; step++)
+    const values = new Float32Array(ROPE_STEPS * D);
+    for (let step = 0; step < ROPE_STEPS; step++)
       for (let i = 0; i < D / 2; i++) {
         const angle = step * stride * theta ** ((-2 * i) / D);
         values[step * D + 2 * i] = Math.cos(angle);
@@ -43,7 +43,7 @@ export function ropeTables(
       }
     return values;
   };
-  return { coarse: table(STEPS), fine: table(1) };
+  return { coarse: table(ROPE_STEPS), fine: table(1) };
 }
 
 interface Shared {
@@ -75,8 +75,8 @@ const make = (store: keyof Stores) => {
     bindings: {
       cursor: read("u32", "B", 8),
       qkv: read("f32", "B", "T", "J"),
-      coarse: read("f32", STEPS, "D"),
-      fine: read("f32", STEPS, "D"),
+      coarse: read("f32", ROPE_STEPS, "D"),
+      fine: read("f32", ROPE_STEPS, "D"),
       q: write("f32", "B", "T", "H", "D"),
       ...(isPaged
         ? { kv: paged("N", tiled(update("f32", 2, "B", "K", "N", "D"))) }
@@ -97,8 +97,8 @@ const make = (store: keyof Stores) => {
 const PAIRS = D / 2u;
 const SLOTS4 = ${isPaged ? "PAGE / 4u" : "T4"};
 fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
-  let c = min(at / ${STEPS}u, ${STEPS - 1}u) * D4 * 4u + 2u * pair;
-  let f = at % ${STEPS}u * D4 * 4u + 2u * pair;
+  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
+  let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
   let a = vec2f(coarse[c], coarse[c + 1u]);
   let b = vec2f(fine[f], fine[f + 1u]);
   let cosine = a.x * b.x - a.y * b.y;

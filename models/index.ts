@@ -4,5 +4,12 @@ import type { Family } from "./family.ts";
 import { glaFamily, linearAttentionFamily } from "./linearAttention.ts";
 import { mambaFamily } from "./mamba.ts";
 import { rnnFamily } from "./rnn.ts";
+import { transformerFamily } from "./transformer.ts";
 
-export const families: readonly Family[] = [glaFamily, linearAttentionFamily, mambaFamily, rnnFamily];
+export const families: readonly Family[] = [
+  glaFamily,
+  linearAttentionFamily,
+  mambaFamily,
+  rnnFamily,
+  transformerFamily,
+];
