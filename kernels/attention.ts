@@ -17,7 +17,7 @@ import {
 import { roundUp } from "../engine/tensor.ts";
 import { decodeVariants } from "./attention/decode.ts";
 import { prefillVariants } from "./attention/prefill.ts";
-import { countOf, cursorOf, positionOf } from "./reference/cursor.ts";
+import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head
 //   Y columns of y   N slots of the paged cache   W slots of the ring: tokens that a query sees, itself included
@@ -130,7 +130,7 @@ const make = (cache: keyof Caches) => {
         const streams = isPaged
           ? // a full cache; a stream's first tokens; a frozen stream
             ([
-              [N - T, T],
+              [Math.max(N - T, 0), T],
               [0, Math.max(T - 2, 1)],
               [9, 0],
             ] as const)
@@ -140,7 +140,7 @@ const make = (cache: keyof Caches) => {
               [Math.floor(W / 2), Math.max(T - 2, 1)],
               [W, 0],
             ] as const);
-        return cursorOf(streams.slice(0, B));
+        return cursorFor(B, streams);
       },
     },
   });

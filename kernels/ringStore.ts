@@ -4,7 +4,7 @@
 import { cursorWgsl } from "../engine/cursor.ts";
 import { defineKernel, read, type Sizes, tiled, update } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { countOf, cursorOf, positionOf } from "./reference/cursor.ts";
+import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   K key and value heads   W slots of the ring: the window   D size of a head
 type Letter = "B" | "T" | "K" | "W" | "D";
@@ -72,14 +72,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ],
   fill: {
     cursor: ({ B, T }) =>
-      cursorOf(
-        (
-          [
-            [1_048_500, T],
-            [3, 0],
-            [0, T - 1],
-          ] as const
-        ).slice(0, B),
-      ),
+      cursorFor(B, [
+        [1_048_500, T],
+        [3, 0],
+        [0, T - 1],
+      ]),
   },
 });

@@ -17,7 +17,7 @@ import {
   write,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { countOf, cursorOf, positionOf } from "./reference/cursor.ts";
+import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head, even
 //   J = (H + 2K) D columns of qkv: queries, keys, values   N slots of the paged cache   theta base of the angles
@@ -192,11 +192,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       cursor: (s: Record<Letter, number>) => {
         const end = s.N > 0 ? s.N - 256 + (s.T >> 1) : ROPE_POSITIONS;
         const streams = [
-          [end - s.T, s.T],
+          [Math.max(end - s.T, 0), s.T],
           [s.N > 0 ? 0 : 131_071, s.T - 1],
           [77, 0],
         ] as const;
-        return cursorOf(streams.slice(0, s.B));
+        return cursorFor(s.B, streams);
       },
       coarse: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).coarse,
       fine: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).fine,

@@ -12,6 +12,10 @@ export function cursorOf(streams: readonly (readonly [number, number])[]): Uint3
   return cursor;
 }
 
+/** A cursor for B streams: these, and more like the first. */
+export const cursorFor = (B: number, streams: readonly (readonly [number, number])[]) =>
+  cursorOf(Array.from({ length: B }, (_, b) => streams[b] ?? streams[0]!));
+
 export const positionOf = (cursor: Uint32Array, b: number): number =>
   cursor[b * CURSOR_COLUMNS + CURSOR.position]!;
 export const countOf = (cursor: Uint32Array, b: number): number => cursor[b * CURSOR_COLUMNS + CURSOR.count]!;
