@@ -84,6 +84,8 @@ export interface Architecture<C = Tree, W = Tree, S = Tree, X = Tree> {
   vocabulary(c: C): number;
   /** Width of the hidden vector that the readout takes: D. */
   width(c: C): number;
+  /** Tokens that a stream may hold at most, where the mathematics as implemented has an end. */
+  longest?(c: C): number;
   weights(c: C): W;
   state(c: C, B: number): S;
   scratch(c: C, chunk: Chunk): X;

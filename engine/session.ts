@@ -325,6 +325,12 @@ export class Session {
    * Throws OutOfMemoryError, which says what is held and the longest context that fits; what was there stays usable.
    */
   async reserve(length: number): Promise<void> {
+    const { architecture, config } = this.model;
+    const longest = architecture.longest?.(config) ?? Number.POSITIVE_INFINITY;
+    if (length > longest)
+      throw new UsageError(
+        `a context of ${length} tokens is asked for; ${architecture.name} reaches ${longest} tokens`,
+      );
     const { paged } = this.#carried;
     if (paged.length === 0 || this.capacity >= length) return;
     const { machine } = this.model;

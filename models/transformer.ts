@@ -24,7 +24,7 @@ import { embedding } from "../kernels/embedding.ts";
 import { gatedLinear } from "../kernels/gatedLinear.ts";
 import { linear } from "../kernels/linear.ts";
 import { ringStore } from "../kernels/ringStore.ts";
-import { ROPE_STEPS, rope, ropeTables } from "../kernels/rope.ts";
+import { ROPE_POSITIONS, ROPE_STEPS, rope, ropeTables } from "../kernels/rope.ts";
 import { autoregressive, plain, readout, stacked } from "./common.ts";
 import { type TransformerConfig, transformerConfig } from "./configs.ts";
 import type { Family } from "./family.ts";
@@ -97,6 +97,7 @@ const transformer = (name: string, cache: Cache) =>
     name,
     vocabulary: (c: TransformerConfig) => c.vocab,
     width: (c) => c.hidden,
+    longest: () => ROPE_POSITIONS,
 
     weights(c) {
       const { V, E, D } = letters(c);
