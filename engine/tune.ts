@@ -32,7 +32,7 @@ const MARGIN = 0.95;
 const RACE_SLOTS = 1024;
 
 /**
- * Races the eligible variants of each contest and keeps the verdicts in the machine's table. Contests with one runner,
+ * Races the eligible variants of each contest (on a software adapter those not meant for GPUs) and keeps the verdicts in the machine's table. Contests with one runner,
  * or that have a verdict, are passed over. Throws what running a variant throws, with nothing left allocated.
  */
 export async function race(
@@ -45,7 +45,10 @@ export async function race(
   const seen = new Set<string>();
   for (const { kernel, sizes } of contests) {
     const key = constantsKey(kernel, sizes);
-    const names = eligible(kernel, sizes, variants.features);
+    // what is meant for GPUs is ruinous on a CPU, and takes seconds to compile there: no race to run
+    const names = eligible(kernel, sizes, variants.features).filter(
+      (name) => variants.suits === "gpu" || kernel.variants[name]!.suits !== "gpu",
+    );
     if (seen.has(key) || variants.verdicts.has(key) || names.length < 2) continue;
     seen.add(key);
     const preferred = variants.choose(kernel, sizes);

@@ -1,4 +1,4 @@
-// y = W n(x) [+ bias] [then activation] [+ y]: the product behind every projection.
+// y = W n(x) [+ bias] [+ y]: the product behind every projection.
 // n(x) = x / sqrt(mean(x^2) + eps) where `norm` is on (RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4); the
 // norm's weight is multiplied into W when W is loaded, so that the norm costs a thread one dot product a tile.
 
@@ -14,14 +14,12 @@ import {
 } from "../engine/kernel.ts";
 import { memo } from "../engine/memo.ts";
 import { productVariants } from "./product.ts";
-import { softplus } from "./reference/math.ts";
 
 export interface LinearOptions {
   /** Divide each row of x by its root mean square first. */
   norm?: boolean;
   /** Add bias [O]. */
   bias?: boolean;
-  activation?: "softplus";
   /** Add to what y holds: the residual stream. */
   residual?: boolean;
 }
@@ -38,11 +36,8 @@ const made = new Map<string, Kernel<Letter>>();
 
 /** The kernel with these options; `eps` is 0 and unused without `norm`. */
 export function linear<const Opt extends LinearOptions>(options: Opt): Kernel<Letter, Tensors<Opt>> {
-  const on = Object.entries(options).filter(([, value]) => value);
-  const key = on
-    .map(([option, value]) => (value === true ? option : value))
-    .sort()
-    .join("+");
+  const on = Object.keys(options).filter((option) => options[option as keyof Opt]);
+  const key = on.sort().join("+");
   const kernel = memo(made, key, () => make(options, key));
   return kernel as unknown as Kernel<Letter, Tensors<Opt>>;
 }
@@ -62,8 +57,7 @@ const make = (options: LinearOptions, key: string) =>
       weights: ["w"],
       squares: options.norm ?? false,
       finish: `fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) {
-  var v = sum${options.norm ? " * inverseSqrt(squares / f32(I) + eps)" : ""}${options.bias ? " + bias[o4]" : ""};
-  ${options.activation === "softplus" ? "v = max(v, vec4f()) + log(1.0 + exp(-abs(v)));" : ""}
+  let v = sum${options.norm ? " * inverseSqrt(squares / f32(I) + eps)" : ""}${options.bias ? " + bias[o4]" : ""};
   y[m * O4 + o4] ${options.residual ? "+=" : "="} v;
 }`,
     }),
@@ -82,9 +76,7 @@ const make = (options: LinearOptions, key: string) =>
         for (let o = 0; o < O; o++) {
           let sum = 0;
           for (let i = 0; i < I; i++) sum += w[o * I + i]! * x[m * I + i]!;
-          let value = sum * scale + (bias ? bias[o]! : 0);
-          if (options.activation === "softplus") value = softplus(value);
-          y[m * O + o] = (options.residual ? y[m * O + o]! : 0) + value;
+          y[m * O + o] = (options.residual ? y[m * O + o]! : 0) + sum * scale + (bias ? bias[o]! : 0);
         }
       }
     },
@@ -105,6 +97,4 @@ export const linears = [
   linear({ norm: true }),
   linear({ bias: true }),
   linear({ residual: true }),
-  linear({ norm: true, bias: true }),
-  linear({ bias: true, activation: "softplus" }),
 ] as const;

@@ -8,7 +8,17 @@ import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
 import { compare } from "./tools/kernelCase.ts";
 
-const folders = ["elman", "gru", "lstm", "llama", "mistral-window", "linear-attention", "gla", "mamba"];
+const folders = [
+  "elman",
+  "gru",
+  "lstm",
+  "llama",
+  "mistral-window",
+  "linear-attention",
+  "gla",
+  "mamba",
+  "falcon-mamba",
+];
 const source = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
 
 let engine: Engine;
