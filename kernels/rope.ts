@@ -83,7 +83,7 @@ const make = (store: keyof Stores) => {
         : { chunk: tiled(write("f32", 2, "B", "K", "T", "D")) }),
     } as Bindings<Letter>,
 
-    // A thread turns or copies one pair of one head. Every dispatch over a page writes all of q, the same each time.
+    // A thread turns or copies one pair of one head; of a valid token, in the dispatch over its page.
     variants: {
       pairs: {
         suits: "any",
@@ -118,6 +118,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let b = row / T;
   let t = row % T;
   let at = position(b) + t;
+  ${
+    isPaged
+      ? `let valid = t < count(b);
+  if (valid && (at < params.base || at >= params.base + PAGE)) { return; }`
+      : ""
+  }
   let source = row * J4 * 4u + head * D + pair;
   var x = vec2f(qkv[source], qkv[source + PAIRS]);
   if (head < H + K) { x = turned(x, at, pair); }
@@ -127,7 +133,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     q[to + PAIRS] = x.y;
     return;
   }
-  ${isPaged ? "if (t >= count(b) || at < params.base || at >= params.base + PAGE) { return; }" : ""}
+  ${isPaged ? "if (!valid) { return; }" : ""}
   let slot = ${isPaged ? "at - params.base" : "t"};
   let kind = (head - H) / K;
   let plane = (kind * B + b) * K + (head - H) % K;

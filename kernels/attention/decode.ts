@@ -48,7 +48,8 @@ fn filled(b: u32) -> u32 {
   };
 }
 
-const threads = (n: number): number => (n < 256 ? 4 : 16);
+/** Small enough that both cores of a small launch have work. */
+const workgroupOf = (threads: number): number => (threads < 256 ? 4 : 16);
 const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
   workgroup: 16,
   grid: (s: S & { PAGE: number; PAGES: number }): Grid => ceilDiv(count(s), 16),
@@ -56,8 +57,8 @@ const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
 
 /** One dispatch: y from every split's sums. The token's own key and value, if not in the cache, are one more split. */
 const combine = (cache: Cache, split: number): Pass<Letter> => ({
-  workgroup: ({ B, H, D }) => threads(B * H * ceilDiv(D, 4)),
-  grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), threads(B * H * ceilDiv(D, 4))),
+  workgroup: ({ B, H, D }) => workgroupOf(B * H * ceilDiv(D, 4)),
+  grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), workgroupOf(B * H * ceilDiv(D, 4))),
   wgsl: (s) => `${layout(cache, split).wgsl(s)}
 ${
   cache === "ring"

@@ -68,10 +68,11 @@ export function prefillVariants(cache: Cache): Record<string, Variant<Letter>> {
 }
 
 /**
- * A thread owns four queries of a head and takes 16 keys at a time; its sums of values stand in y. No barrier. With
+ * A thread owns four queries of a head and takes eight keys at a time; its sums of values stand in y. No barrier. With
  * `quad`, four lanes own 16 queries and load a quarter each of every tile of keys and values.
  */
 function blocks(cache: Cache, quad: boolean): Variant<Letter> {
+  // tiles of four keys a step: more are little faster and take twice as long to compile
   const U = 2;
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
   const rows = range(4);
