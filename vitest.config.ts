@@ -14,6 +14,8 @@ async function browserProject() {
   return {
     // The tests fetch goldens and checkpoints as /test/goldens/... and /models/checkpoints/...
     publicDir: false as const,
+    // found in mid-run these would reload the page under the tests
+    optimizeDeps: { include: ["@huggingface/tokenizers", "valibot", "webgpu-memory"] },
     test: {
       name: "browser",
       include: [gpuTests],
