@@ -30,7 +30,8 @@ export interface BenchOptions extends TestLists {
   /** null: bench/results/<time>. */
   out: string | null;
   seed: number;
-  tune: boolean;
+  /** null: not said. Then variants race, but not in a quick run on a software adapter, which compiles slowly. */
+  tune: boolean | null;
   maxBytes: number | null;
   verbose: boolean;
   open: boolean;
@@ -44,8 +45,8 @@ export class UsageError extends Error {
   readonly exitCode = 2;
 }
 
-const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], repetitions: 5 };
-const quick = { p: [64], n: [16], genDepths: [0, 512], repetitions: 2 };
+const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], ubatches: [512], repetitions: 5 };
+const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitions: 2 };
 const promptDepths = [0];
 
 /** Most tokens of a context: positions are u32 on the GPU, and the host counts prompt, depth and generation. */
@@ -59,7 +60,8 @@ const description =
 
 const afterFlags = `
 Without -p, -n and -d: pp512 at depth 0, tg128 at depths 0, 1024 and 4096;
-with --quick: pp64 at depth 0, tg16 at depths 0 and 512, two repetitions.
+with --quick: pp64 at depth 0, tg16 at depths 0 and 512, two repetitions, in
+chunks of 64.
 A flag that is given replaces only its own default; -d holds for every test;
 -p 0 or -n 0 leaves that kind out.
 
@@ -91,7 +93,12 @@ interface Flag {
 
 // Commander wants two dashes before more than one letter; `expand` lets users write one, as llama-bench does.
 const table: Flag[] = [
-  { flags: "-m, --model <folder>", help: "Hugging Face folders to run", list: true, group: "What to run:" },
+  {
+    flags: "-m, --model <folder>",
+    help: "Hugging Face folders to run; a config.json for seeded weights of its sizes",
+    list: true,
+    group: "What to run:",
+  },
   {
     flags: "-a, --arch <name>",
     help: `shipped models to run, of ${benchArchs.join(" ")} (default: all)`,
@@ -150,7 +157,7 @@ const table: Flag[] = [
   { flags: "--seed <n>", help: "seed of everything random (default: 1337)", group: "How:" },
   {
     flags: "--tune <on|off>",
-    help: "race kernel variants on this adapter, or take the defaults (default: on)",
+    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick on a software adapter)",
     group: "How:",
   },
   { flags: "--max-bytes <size>", help: "refuse what needs more GPU memory, as 512M or 2GiB", group: "How:" },
@@ -265,7 +272,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     promptDepths: depths ?? promptDepths,
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
-    ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : [512],
+    ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
     warmup: given.warmup ?? true,
@@ -282,7 +289,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     quick: given.quick ?? false,
     out: given.out ?? null,
     seed: given.seed ? integer("--seed", given.seed, 0, 2 ** 32 - 1) : 1337,
-    tune: oneOf("--tune", given.tune ?? "on", ["on", "off"]) === "on",
+    tune: given.tune === undefined ? null : oneOf("--tune", given.tune, ["on", "off"]) === "on",
     maxBytes: given.maxBytes === undefined ? null : bytes("--max-bytes", given.maxBytes),
     verbose: given.verbose ?? false,
     open: given.open ?? false,

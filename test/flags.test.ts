@@ -30,7 +30,7 @@ describe("defaults", () => {
       runtime: "chrome",
       streams: [1],
       ubatches: [512],
-      tune: true,
+      tune: null,
       maxBytes: null,
       typeK: "f32",
     });

@@ -1,0 +1,152 @@
+// A run of the command line: every subject through every test, rows out as they finish, files at the end.
+
+import { mkdir } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { checkpoints, project } from "./commandLine.ts";
+import { type BenchOptions, varyingFields } from "./flags.ts";
+import { createPrinter } from "./printers/index.ts";
+import { createProgress, noProgress } from "./progress.ts";
+import { writeResults } from "./results.ts";
+import { type Environment, emptyRow, type Field, type Row, type Verdict } from "./row.ts";
+import type { Runtime, RuntimeEvent } from "./runtime.ts";
+import { subjectsOf } from "./subject.ts";
+import { expandTests, type Test, testName } from "./tests.ts";
+import { formatNs } from "./units.ts";
+
+export interface Outcome {
+  /** Did a row fail? */
+  failed: boolean;
+  /** Path of the report; null where there was no row to report. */
+  report: string | null;
+}
+
+export class BenchRun {
+  readonly subjects;
+  readonly #options: BenchOptions;
+  readonly #environment: Environment;
+  readonly #tests: readonly Test[];
+  readonly #extra: readonly Field[];
+  readonly #progress;
+  readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
+  readonly #rows: Row[] = [];
+  /** Name of the model in hand, and how many of its rows are finished. */
+  #model = "";
+  #finished = 0;
+  #ended = false;
+
+  constructor(options: BenchOptions, environment: Environment) {
+    this.subjects = subjectsOf(options, checkpoints);
+    this.#options = options;
+    this.#environment = environment;
+    this.#tests = expandTests(options);
+    this.#extra = varyingFields(options);
+    const wanted = options.progress ?? process.stderr.isTTY;
+    this.#progress = wanted ? createProgress(this.subjects.length, this.#tests) : noProgress;
+    this.#printers = [
+      { printer: createPrinter(options.output, this.#extra), to: process.stdout },
+      { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
+    ];
+  }
+
+  /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
+  async all(runtime: Runtime, signal: AbortSignal): Promise<Outcome> {
+    const environment = this.#environment;
+    const { versions, ...about } = runtime.about;
+    Object.assign(environment, about, { versions: { ...environment.versions, ...versions } });
+    const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
+    const folder = this.#options.out ?? join(project, "bench/results", stamp);
+    await mkdir(folder, { recursive: true });
+    try {
+      await Promise.race([this.#run(runtime, signal), aborted]);
+    } finally {
+      this.#ended = true;
+      this.#progress.clear();
+    }
+    if (this.#rows.length === 0) return { failed: false, report: null };
+    this.#print((printer) => printer.footer(environment, this.#rows));
+    const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
+    const { report } = await writeResults(folder, results, this.#extra);
+    console.error(`results: ${relative(process.cwd(), folder) || folder}`);
+    return { failed: this.#rows.some(({ status }) => status === "failed"), report };
+  }
+
+  /** What a runtime tells. */
+  take(event: RuntimeEvent): void {
+    if (this.#ended) return;
+    const { verbose } = this.#options;
+    switch (event.type) {
+      case "row":
+        this.#addRow(event.row);
+        break;
+      case "step":
+        this.#progress.step(this.#model, event.test, event.what);
+        break;
+      case "verdict":
+        this.#environment.verdicts.push(event.verdict);
+        if (verbose) this.#say(verdictLine(event.verdict));
+        break;
+      case "curve":
+        this.#environment.curves!.push(event.curve);
+        break;
+      case "hidden":
+        this.#environment.tab_hidden = true;
+        break;
+      case "trace":
+        if (verbose) this.#say(event.stack);
+        break;
+      case "log":
+        if (verbose) this.#say(`browser: ${event.text}`);
+        break;
+    }
+  }
+
+  async #run(runtime: Runtime, signal: AbortSignal): Promise<void> {
+    Object.assign(this.#environment, await runtime.open());
+    if (signal.aborted) return;
+    this.#print((printer) => printer.header(this.#environment));
+    for (const subject of this.subjects) {
+      this.#model = subject.model;
+      this.#finished = 0;
+      try {
+        await runtime.run(subject, this.#tests);
+      } catch (error) {
+        if (this.#ended) return;
+        const { message, stack } = error as Error;
+        this.take({ type: "trace", stack: stack ?? message });
+        const reason = message.split("\n", 1)[0]!;
+        for (const test of this.#tests.slice(this.#finished)) {
+          const { arch, model } = subject;
+          const { name: adapter, software } = runtime.adapter;
+          const known = { arch, model, adapter, software, build_commit: this.#environment.build_commit };
+          this.#addRow(emptyRow({ ...known, status: "failed", reason, test: testName(test), ...test }));
+        }
+      }
+      if (signal.aborted) return;
+    }
+  }
+
+  #addRow(row: Row): void {
+    this.#rows.push(row);
+    this.#print((printer) => printer.row(row));
+    this.#progress.done(this.#model, this.#finished++);
+  }
+
+  #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {
+    this.#progress.clear();
+    for (const { printer, to } of this.#printers) to.write(text(printer));
+  }
+
+  #say(line: string): void {
+    this.#progress.clear();
+    console.error(line);
+  }
+}
+
+function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {
+  const times = Object.entries(times_ns).map(([name, ns]) => `${name} ${formatNs(ns)}`);
+  return `${kernel} ${sizes}: ${variant} (${times.join(", ")})`;
+}

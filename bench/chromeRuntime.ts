@@ -1,0 +1,117 @@
+// The bench in a page of a browser that is started for it. The page runs bench/run.ts; rows come back one by one.
+
+import type { CDPSession, Page } from "playwright-core";
+import { launchBrowser } from "./browser.ts";
+import { type Resident, residentBytes } from "./meters/resident.ts";
+import type { RunnerWindow } from "./page/runner.ts";
+import type { Facts } from "./run.ts";
+import type { Runtime, RuntimeEvent, RuntimeRequest } from "./runtime.ts";
+import { startServer } from "./server.ts";
+import type { Subject } from "./subject.ts";
+import { packageVersion } from "./versions.ts";
+
+/** Vite turns the page's modules into JavaScript at the first request, on cores that others may be using. */
+const PAGE_TIMEOUT_MS = 120_000;
+
+/** Throws BrowserError or AdapterError. */
+export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
+  const { subjects, settings, onEvent } = request;
+  const folders = [...new Set(subjects.map(({ folder }) => folder))];
+  const server = await startServer({
+    folders: Object.fromEntries(folders.map((folder, i) => [String(i), folder])),
+  });
+  const address = (folder: string) => `${server.url}folders/${folders.indexOf(folder)}`;
+  const launched = await launchBrowser({
+    path: request.browser ?? undefined,
+    software: request.software,
+    handleSIGINT: false,
+  }).catch(async (error: unknown) => {
+    await server.close();
+    throw error;
+  });
+  const { browser, adapter, launchOptions } = launched;
+  const processes = await browser.newBrowserCDPSession();
+  let page: Page | null = null;
+
+  /** What people gave us is a folder; the page knows its address. */
+  const inWords = (event: RuntimeEvent): RuntimeEvent => {
+    if (event.type !== "row" || !event.row.reason) return event;
+    let { reason } = event.row;
+    for (const folder of folders) reason = reason.replaceAll(`${address(folder)}/`, `${folder}/`);
+    for (const folder of folders) reason = reason.replaceAll(address(folder), folder);
+    return { ...event, row: { ...event.row, reason } };
+  };
+
+  const openPage = async (): Promise<{ page: Page; facts: Facts }> => {
+    const fresh = await browser.newPage();
+    fresh.setDefaultTimeout(PAGE_TIMEOUT_MS);
+    fresh.on("console", (message) => onEvent({ type: "log", text: `${message.type()}: ${message.text()}` }));
+    fresh.on("pageerror", (error) => onEvent({ type: "log", text: String(error.stack ?? error) }));
+    await fresh.exposeFunction("benchEvent", (event: RuntimeEvent) => onEvent(inWords(event)));
+    await fresh.exposeFunction("benchResident", () => gpuResident(processes));
+    await fresh.goto(`${server.url}runner.html`);
+    await fresh.waitForFunction("globalThis.benchRunner !== undefined");
+    const facts = await fresh.evaluate(
+      (settings) => (globalThis as unknown as RunnerWindow).benchRunner.open(settings),
+      settings,
+    );
+    return { page: fresh, facts };
+  };
+
+  return {
+    adapter,
+    about: {
+      runtime: "chrome",
+      browser: `${browser.browserType().name()} ${browser.version()}`,
+      browser_flags: launchOptions.args ?? [],
+      versions: { "playwright-core": packageVersion("playwright-core") },
+    },
+    async devices() {
+      const blank = await browser.newPage();
+      blank.setDefaultTimeout(PAGE_TIMEOUT_MS);
+      await blank.goto(`${server.url}runner.html`);
+      await blank.waitForFunction("globalThis.benchRunner !== undefined");
+      const devices = await blank.evaluate(() =>
+        (globalThis as unknown as RunnerWindow).benchRunner.devices(),
+      );
+      await blank.close();
+      return devices;
+    },
+    async open() {
+      const opened = await openPage();
+      page = opened.page;
+      return opened.facts;
+    },
+    async run(subject, tests) {
+      const here: Page = page ?? (await openPage()).page;
+      page = here;
+      // evaluate would wait for ever on a page that has crashed
+      const crashed = new Promise<never>((_, fail) => {
+        here.once("crash", () => fail(new Error("the page crashed: it may have been out of memory")));
+      });
+      const addressed: Subject = { ...subject, folder: address(subject.folder) };
+      const ran = here.evaluate(
+        ([subject, tests]) => (globalThis as unknown as RunnerWindow).benchRunner.run(subject, tests),
+        [addressed, tests] as const,
+      );
+      try {
+        await Promise.race([ran, crashed]);
+      } catch (error) {
+        page = null;
+        ran.catch(() => {});
+        await here.close().catch(() => {});
+        throw error;
+      }
+    },
+    async close() {
+      await browser.close();
+      await server.close();
+    },
+  };
+}
+
+async function gpuResident(session: CDPSession): Promise<Resident | null> {
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const gpu = processInfo.find(({ type }) => type === "GPU");
+  return gpu ? residentBytes(gpu.id) : null;
+}

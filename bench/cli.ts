@@ -1,0 +1,63 @@
+// npm run bench: streams tokens through models, prints what that costs row by row, and keeps it.
+
+import { spawn } from "node:child_process";
+import { adapterLine } from "./adapter.ts";
+import { BenchRun } from "./benchRun.ts";
+import { chromeRuntime } from "./chromeRuntime.ts";
+import { runCommand } from "./commandLine.ts";
+import { ownEnvironment } from "./environment.ts";
+import { parseFlags } from "./flags.ts";
+import { nodeRuntime } from "./nodeRuntime.ts";
+import { buildCommit, ownVersion } from "./versions.ts";
+
+await runCommand(async (argv, signal) => {
+  const parsed = parseFlags(argv);
+  if ("help" in parsed) {
+    process.stdout.write(parsed.help);
+    return 0;
+  }
+  const { options } = parsed;
+  const { repetitions, delaySeconds, warmup, seed, maxBytes } = options;
+  const environment = ownEnvironment(argv, { commit: buildCommit(), version: ownVersion() }, seed);
+  const run = new BenchRun(options, environment);
+  const runtime = await (options.runtime === "node" ? nodeRuntime : chromeRuntime)({
+    browser: options.browser,
+    software: options.software,
+    subjects: run.subjects,
+    settings: {
+      repetitions,
+      delaySeconds,
+      warmup,
+      tune: options.tune ?? (options.quick ? null : true),
+      seed,
+      maxBytes,
+      build_commit: environment.build_commit,
+      version: environment.versions.longtape ?? null,
+    },
+    onEvent: (event) => run.take(event),
+  });
+  console.error(adapterLine(runtime.adapter));
+  try {
+    if (options.listDevices) {
+      for (const { request, name, software } of await runtime.devices())
+        console.log(`${request}: ${name ?? "none"}${software ? " (software)" : ""}`);
+      return 0;
+    }
+    const { failed, report } = await run.all(runtime, signal);
+    if (options.open && report && !signal.aborted) openFile(report);
+    return failed ? 1 : 0;
+  } finally {
+    await runtime.close();
+  }
+});
+
+/** In whatever the system opens such a file with. */
+function openFile(path: string): void {
+  const [command, ...args] = {
+    darwin: ["open", path],
+    win32: ["cmd", "/c", "start", "", path],
+  }[process.platform as string] ?? ["xdg-open", path];
+  spawn(command!, args, { stdio: "ignore", detached: true })
+    .on("error", (error) => console.error(`--open: ${path} could not be opened (${error.message})`))
+    .unref();
+}

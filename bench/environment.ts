@@ -1,0 +1,35 @@
+// Where and how the rows of a command line are made.
+
+import { arch, cpus, release, type } from "node:os";
+import type { Environment } from "./row.ts";
+import { packageVersion } from "./versions.ts";
+
+export function ownEnvironment(
+  argv: readonly string[],
+  build: { commit: string | null; version: string },
+  seed: number,
+): Environment {
+  const quoted = argv.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word)));
+  const processors = cpus();
+  return {
+    command: ["npm run bench", ...(quoted.length > 0 ? ["--", ...quoted] : [])].join(" "),
+    started: new Date().toISOString(),
+    build_commit: build.commit,
+    versions: { longtape: build.version, "webgpu-memory": packageVersion("webgpu-memory") },
+    runtime: "chrome",
+    browser: null,
+    browser_flags: [],
+    os: `${type()} ${release()} ${arch()}`,
+    cpu: processors[0]?.model.trim() || "unknown",
+    cpu_cores: processors.length,
+    node: process.version,
+    adapter: null,
+    limits: {},
+    features: [],
+    verdicts: [],
+    clock_quantum_ns: null,
+    tab_hidden: false,
+    seed,
+    curves: [],
+  };
+}

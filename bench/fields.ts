@@ -1,0 +1,112 @@
+// From what was found to the fields of a row.
+
+import { total } from "../engine/memory.ts";
+import type { Bytes } from "../engine/tensor.ts";
+import { closedFields, type Layers } from "./closed.ts";
+import type { MemoryFigures, TimeFigures } from "./measure.ts";
+import type { Resident } from "./meters/resident.ts";
+import type { Roof } from "./meters/roof.ts";
+import { held, type Theory } from "./meters/theory.ts";
+import type { Row } from "./row.ts";
+import { timing } from "./stats.ts";
+import type { Test } from "./tests.ts";
+import { formatBytes } from "./units.ts";
+
+/** Bytes of an f32, the only element type so far. */
+const F32 = 4;
+/** A process holds and returns memory in steps; a model smaller than this is lost in them. */
+const RESIDENT_NOISE = 64 * 2 ** 20;
+
+type Prefixed<P extends "mem" | "theory"> = Record<
+  `${P}_${"weights" | "state" | "kv" | "scratch" | "other"}`,
+  number
+>;
+
+const byCategory = <P extends "mem" | "theory">(prefix: P, bytes: Bytes): Prefixed<P> =>
+  ({
+    [`${prefix}_weights`]: bytes.weights,
+    [`${prefix}_state`]: bytes.state,
+    [`${prefix}_kv`]: bytes.kv,
+    [`${prefix}_scratch`]: bytes.scratch,
+    [`${prefix}_other`]: bytes.uniform + bytes.staging,
+  }) as Prefixed<P>;
+
+export function theoryFields({ bytes, dispatches }: Theory, test: Test): Partial<Row> {
+  return {
+    ...byCategory("theory", bytes),
+    type_k: bytes.kv > 0 ? "f32" : null,
+    type_v: bytes.kv > 0 ? "f32" : null,
+    dispatches_per_token: dispatches / (test.n_prompt + test.n_gen),
+  };
+}
+
+/** The literature's bytes for the tokens that the streams hold at the end. */
+export function closedOf(parameters: number, layers: Layers[], test: Test) {
+  return closedFields(
+    { parameters, layers },
+    {
+      tokens: held(test),
+      elementBytes: F32,
+      streams: test.n_parallel,
+      queries: Math.max(1, test.n_prompt),
+      weightBytes: F32,
+    },
+  );
+}
+
+export function memoryFields(
+  { live, peak, asked, resident }: MemoryFigures,
+  before: Resident | null,
+  theory: Theory,
+  closed: ReturnType<typeof closedOf> | null,
+  test: Test,
+): Partial<Row> {
+  const literature = closed && closed.closed_weights + closed.closed_state + closed.closed_kv;
+  return {
+    ...byCategory("mem", live),
+    mem_live: total(live),
+    mem_peak: peak,
+    mem_asked: asked,
+    ...residentFields(asked, resident, before),
+    theory_err_pct: 100 * (asked / total(theory.bytes) - 1),
+    overhead_pct: literature && 100 * (asked / literature - 1),
+    bytes_per_token: (live.state + live.kv) / (test.n_parallel * held(test)),
+  };
+}
+
+function residentFields(
+  asked: number,
+  resident: Resident | null,
+  before: Resident | null,
+): Pick<Row, "mem_resident" | "mem_resident_method"> {
+  if (!resident || !before) return { mem_resident: null, mem_resident_method: null };
+  if (asked < RESIDENT_NOISE) {
+    return {
+      mem_resident: null,
+      mem_resident_method: `< noise: ${formatBytes(asked)} asked, below ${formatBytes(RESIDENT_NOISE)}`,
+    };
+  }
+  return {
+    mem_resident: Math.max(0, resident.bytes - before.bytes),
+    mem_resident_method: `${resident.method}, above what was there before the model`,
+  };
+}
+
+export function timeFields(
+  { samplesNs, ttftNs, gpuNs, submitsPerToken }: TimeFigures,
+  { bytesMoved, dispatches }: Theory,
+  { readGbs, dispatchNs }: Roof,
+  test: Test,
+): Partial<Row> {
+  const figures = timing(samplesNs, test.n_parallel * (test.n_prompt + test.n_gen));
+  // 1e9 bytes a second are a byte a nanosecond
+  return {
+    ...figures,
+    ttft_ns: ttftNs,
+    gpu_ns: gpuNs,
+    predicted_ns: bytesMoved / readGbs + dispatches * dispatchNs,
+    submits_per_token: submitsPerToken,
+    roof_gbs: readGbs,
+    roof_fraction: bytesMoved / figures.avg_ns / readGbs,
+  };
+}

@@ -1,0 +1,50 @@
+// What an adapter says of itself.
+
+import { describeAdapter } from "../../engine/gpuDevice.ts";
+import type { Adapter } from "../row.ts";
+
+/** The adapter that the bench takes. */
+export const ADAPTER = { powerPreference: "high-performance" } as const;
+
+export function adapterFacts(adapter: GPUAdapter): {
+  adapter: Adapter;
+  limits: Record<string, number>;
+  features: string[];
+} {
+  const { vendor, architecture, device, description } = adapter.info;
+  const limits: Record<string, number> = {};
+  // limits are getters of the prototype
+  for (const name of Object.keys(Object.getOwnPropertyDescriptors(Object.getPrototypeOf(adapter.limits)))) {
+    const value = adapter.limits[name as keyof GPUSupportedLimits];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return {
+    adapter: { vendor, architecture, device, description, software: describeAdapter(adapter).software },
+    limits,
+    features: [...adapter.features].sort(),
+  };
+}
+
+export interface Device {
+  /** What was asked for. */
+  request: "high performance" | "low power" | "fallback";
+  /** What came; null: nothing. */
+  name: string | null;
+  software: boolean;
+}
+
+/** The adapters that WebGPU lets one ask for. */
+export async function listDevices(gpu: GPU): Promise<Device[]> {
+  const requests = [
+    ["high performance", { powerPreference: "high-performance" }],
+    ["low power", { powerPreference: "low-power" }],
+    ["fallback", { forceFallbackAdapter: true }],
+  ] as const;
+  const devices: Device[] = [];
+  for (const [request, options] of requests) {
+    const adapter = await gpu.requestAdapter(options);
+    const found = adapter && describeAdapter(adapter);
+    devices.push({ request, name: found?.name ?? null, software: found?.software ?? false });
+  }
+  return devices;
+}

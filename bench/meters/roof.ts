@@ -1,0 +1,89 @@
+// What the adapter can do at best, measured in the same run: reading memory, and a dispatch that does nothing.
+
+export interface Roof {
+  /** 1e9 bytes a second of the fastest read kernel. */
+  readGbs: number;
+  /** Nanoseconds of one more empty dispatch in a pass. */
+  dispatchNs: number;
+}
+
+const ROUNDS = 5;
+const TILE_BYTES = 64;
+
+/** The sum of all 4x4 tiles of a buffer; threads own a run of tiles each (what a CPU likes), or take turns (a GPU). */
+const readers = (tiles: number) => {
+  const reader = (threads: number, workgroup: number, index: string) => ({
+    threads,
+    workgroup,
+    code: `
+@group(0) @binding(0) var<storage, read> w: array<mat4x4f, ${tiles}>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+@compute @workgroup_size(${workgroup})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  var sum = mat4x4f();
+  for (var i = 0u; i < ${tiles / threads}u; i++) { sum += w[${index}]; }
+  y[id.x] = sum[0] + sum[1] + sum[2] + sum[3];
+}`,
+  });
+  const few = 1024;
+  const many = 65_536;
+  return [reader(few, 16, `id.x * ${tiles / few}u + i`), reader(many, 64, `i * ${many}u + id.x`)];
+};
+
+const EMPTY = `
+@group(0) @binding(0) var<storage, read> w: array<mat4x4f>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+@compute @workgroup_size(4)
+fn main(@builtin(global_invocation_id) id: vec3u) { if (w[0][0].x == 1.0) { y[id.x] = vec4f(1.0); } }`;
+
+/** Takes well under a second; what it allocates is freed. */
+export async function measureRoof(device: GPUDevice, software: boolean): Promise<Roof> {
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  // larger than caches, and a power of two
+  const wanted = software ? 2 ** 26 : 2 ** 29;
+  const most = Math.min(wanted, maxStorageBufferBindingSize, maxBufferSize);
+  const bytes = 2 ** Math.floor(Math.log2(most));
+  const w = device.createBuffer({ label: "roof: read", size: bytes, usage: GPUBufferUsage.STORAGE });
+  const y = device.createBuffer({ label: "roof: sums", size: 2 ** 20, usage: GPUBufferUsage.STORAGE });
+  try {
+    const best = async (code: string, workgroups: number, dispatches: number): Promise<number> => {
+      const run = await prepare(device, code, [w, y]);
+      let shortest = Number.POSITIVE_INFINITY;
+      for (let round = 0; round <= ROUNDS; round++) {
+        const started = performance.now();
+        run(workgroups, dispatches);
+        await device.queue.onSubmittedWorkDone();
+        // the first compiles, and fills the buffer with zeros
+        if (round > 0) shortest = Math.min(shortest, performance.now() - started);
+      }
+      return shortest * 1e6;
+    };
+    let readGbs = 0;
+    for (const { code, threads, workgroup } of readers(bytes / TILE_BYTES))
+      readGbs = Math.max(readGbs, bytes / (await best(code, threads / workgroup, 1)));
+    const few = await best(EMPTY, 1, 16);
+    const many = await best(EMPTY, 1, 528);
+    return { readGbs, dispatchNs: Math.max(0, (many - few) / 512) };
+  } finally {
+    w.destroy();
+    y.destroy();
+  }
+}
+
+async function prepare(device: GPUDevice, code: string, buffers: readonly GPUBuffer[]) {
+  const module = device.createShaderModule({ code });
+  const pipeline = await device.createComputePipelineAsync({ layout: "auto", compute: { module } });
+  const bindGroup = device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
+  return (workgroups: number, dispatches: number): void => {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup);
+    for (let i = 0; i < dispatches; i++) pass.dispatchWorkgroups(workgroups);
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+  };
+}

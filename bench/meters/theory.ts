@@ -1,0 +1,122 @@
+// What the ledger says: the same sessions, opened and run on the machine that only counts.
+
+import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
+import { Ledger } from "../../engine/ledger.ts";
+import type { Run, VariantTable } from "../../engine/machine.ts";
+import { type Architecture, layTree, type Model } from "../../engine/model.ts";
+import { Session } from "../../engine/session.ts";
+import type { Bytes } from "../../engine/tensor.ts";
+import type { Test } from "../tests.ts";
+
+/** Adds to what the ledger counts: which kernels ran, at which sizes. */
+class Tracer extends Ledger {
+  readonly used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
+
+  override submit(runs: readonly Run[]): void {
+    super.submit(runs);
+    for (const { plan } of runs) {
+      for (const { kernel, sizes } of plan.ops)
+        this.used.set(`${kernel.name} ${JSON.stringify(sizes)}`, { kernel, sizes });
+    }
+  }
+}
+
+export interface Theory {
+  /** Bytes that will be held when the test ends, weights included. */
+  bytes: Bytes;
+  /** Of the timed part of one repetition. */
+  bytesMoved: number;
+  dispatches: number;
+}
+
+/** A model without weights, for the ledger. */
+const sketch = (architecture: Architecture, config: unknown, machine: Ledger): Model => {
+  const { tensors, storages } = layTree(architecture.weights(config), "weights", architecture.name);
+  return { architecture, config, machine, weights: tensors, storages, parameters: 0, destroy() {} };
+};
+
+/** Tokens in the context before the clock starts. To generate takes logits, so one token is fed where none would be. */
+export const filled = ({ n_prompt, n_depth }: Pick<Test, "n_prompt" | "n_depth">): number =>
+  n_prompt === 0 ? Math.max(1, n_depth) : n_depth;
+
+/** Tokens that each stream holds when the test ends. */
+export const held = (test: Test): number => filled(test) + test.n_prompt + test.n_gen;
+
+/** `onClock` is called where the clock starts. */
+async function run(
+  tracer: Ledger,
+  architecture: Architecture,
+  config: unknown,
+  test: Test,
+  onClock?: () => void,
+): Promise<Theory> {
+  const { n_prompt, n_gen, n_parallel, n_ubatch } = test;
+  const model = sketch(architecture, config, tracer);
+  const session = await Session.open(model, { streams: n_parallel, chunk: n_ubatch });
+  const feed = (tokens: number) =>
+    session.prefill(Array.from({ length: n_parallel }, () => new Array<number>(tokens).fill(0)));
+  await feed(filled(test));
+  onClock?.();
+  const { bytesMoved, dispatches } = tracer;
+  if (n_prompt > 0) await feed(n_prompt);
+  const consume = async (stream: (typeof session.streams)[number]) => {
+    for await (const _ of stream.stream({ maxTokens: n_gen }));
+  };
+  if (n_gen > 0) await Promise.all(session.streams.map(consume));
+  return {
+    bytes: session.memory(),
+    bytesMoved: tracer.bytesMoved - bytesMoved,
+    dispatches: tracer.dispatches - dispatches,
+  };
+}
+
+/** What this test will hold, move and dispatch, with these variants. */
+export const theoryOf = (
+  variants: VariantTable,
+  architecture: Architecture,
+  config: unknown,
+  test: Test,
+): Promise<Theory> => run(new Ledger(variants), architecture, config, test);
+
+/** The kernels that run while the clock does, and at which sizes: what a race is worth running over. */
+export async function usedBy(
+  variants: VariantTable,
+  architecture: Architecture,
+  config: unknown,
+  tests: readonly Test[],
+): Promise<{ kernel: AnyKernel; sizes: Sizes }[]> {
+  const used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
+  for (const test of tests) {
+    const tracer = new Tracer(variants);
+    await run(tracer, architecture, config, test, () => tracer.used.clear());
+    for (const [key, use] of tracer.used) used.set(key, use);
+  }
+  return [...used.values()];
+}
+
+/** Bytes of state and kv of one stream over a ladder of contexts: every power of two, and both sides of every page. */
+export async function curveOf(
+  variants: VariantTable,
+  architecture: Architecture,
+  config: unknown,
+  deepest: number,
+): Promise<{ context: number; bytes: number }[]> {
+  const session = await Session.open(sketch(architecture, config, new Ledger(variants)), { chunk: 1 });
+  const points: { context: number; bytes: number }[] = [];
+  const add = async (context: number) => {
+    await session.reserve(context);
+    const { state, kv } = session.memory();
+    points.push({ context, bytes: state + kv });
+  };
+  let power = 1;
+  while (power <= deepest) {
+    await add(power);
+    const next = Math.min(2 * power, deepest);
+    while (session.capacity > 0 && session.capacity < next) {
+      points.push({ context: session.capacity, bytes: points.at(-1)!.bytes });
+      await add(session.capacity + 1);
+    }
+    power *= 2;
+  }
+  return points;
+}

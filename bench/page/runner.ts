@@ -1,0 +1,41 @@
+// Chrome's end of bench/chromeRuntime.ts.
+
+import { urlSource } from "../../models/source.ts";
+import { type Device, listDevices } from "../meters/adapterFacts.ts";
+import type { Resident } from "../meters/resident.ts";
+import { Bench, type Facts, type Settings } from "../run.ts";
+import { type RuntimeEvent, TEXT_FILE } from "../runtime.ts";
+import type { Subject } from "../subject.ts";
+import type { Test } from "../tests.ts";
+
+export interface RunnerWindow {
+  benchRunner: {
+    devices(): Promise<Device[]>;
+    open(settings: Settings): Promise<Facts>;
+    run(subject: Subject, tests: readonly Test[]): Promise<void>;
+  };
+  /** Node's ends. */
+  benchEvent(event: RuntimeEvent): Promise<void>;
+  benchResident(): Promise<Resident | null>;
+}
+
+const here = globalThis as unknown as RunnerWindow;
+let bench: Bench;
+
+here.benchRunner = {
+  devices: () => listDevices(navigator.gpu),
+  async open(settings) {
+    const tell = () => document.hidden && here.benchEvent({ type: "hidden" });
+    document.addEventListener("visibilitychange", tell);
+    await tell();
+    const host = {
+      gpu: navigator.gpu,
+      source: urlSource,
+      text: async () => (await fetch(`/models/checkpoints/${TEXT_FILE}`)).text(),
+      resident: () => here.benchResident(),
+    };
+    bench = await Bench.open(host, settings);
+    return bench.facts();
+  },
+  run: (subject, tests) => bench.run(subject, tests, (event) => here.benchEvent(event)),
+};

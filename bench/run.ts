@@ -1,0 +1,296 @@
+// The bench itself, wherever WebGPU is: in a page that the command line drives, in a person's own browser, in Node on
+// Dawn. It knows no command line and no file system; what it finds it gives away as finished rows.
+
+import * as v from "valibot";
+import { OutOfMemoryError, UsageError } from "../engine/errors.ts";
+import type { GpuMachine } from "../engine/gpu.ts";
+import { type Verdict as RaceVerdict, race } from "../engine/tune.ts";
+import { openCheckpoint, readJson } from "../models/checkpoint.ts";
+import { type Config, ConfigError } from "../models/config.ts";
+import { createEngine, type Engine, type Model } from "../models/engine.ts";
+import { openConfig } from "../models/load.ts";
+import type { Source } from "../models/source.ts";
+import { layersOf } from "./architecture.ts";
+import type { Layers } from "./closed.ts";
+import { closedOf, memoryFields, theoryFields, timeFields } from "./fields.ts";
+import { type Fill, fillFor } from "./fill.ts";
+import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
+import { measureMemory, measureTime } from "./measure.ts";
+import { ADAPTER, adapterFacts } from "./meters/adapterFacts.ts";
+import { type Counter, startCounting } from "./meters/asked.ts";
+import { clockQuantumNs } from "./meters/clock.ts";
+import type { Resident } from "./meters/resident.ts";
+import { measureRoof, type Roof } from "./meters/roof.ts";
+import { curveOf, held, theoryOf, usedBy } from "./meters/theory.ts";
+import { type Curve, type Environment, emptyRow, type Row, type Status, type Verdict } from "./row.ts";
+import type { Subject } from "./subject.ts";
+import { type Test, testName } from "./tests.ts";
+
+/** What the bench needs of the place where it runs. */
+export interface Host {
+  gpu: GPU;
+  /** The files of a subject's folder. */
+  source(folder: string): Source;
+  /** The shipped text. */
+  text(): Promise<string>;
+  /** What the process that holds the GPU's memory holds; null where nobody can say. */
+  resident(): Promise<Resident | null>;
+}
+
+export interface Settings {
+  repetitions: number;
+  delaySeconds: number;
+  warmup: boolean;
+  /** Race the variants of the kernels that the tests run; null: unless the adapter computes on the CPU. */
+  tune: boolean | null;
+  /** Seed of random weights and random ids. */
+  seed: number;
+  /** Bytes that may be held; null: as many as there are. */
+  maxBytes: number | null;
+  build_commit: string | null;
+  version: string | null;
+}
+
+export type BenchEvent =
+  | { type: "row"; row: Row }
+  /** What is done now, in a few words. */
+  | { type: "step"; test: string | null; what: string }
+  | { type: "verdict"; verdict: Verdict }
+  | { type: "curve"; curve: Curve }
+  /** A stack trace, for those who ask for it. */
+  | { type: "trace"; stack: string };
+export type Emit = (event: BenchEvent) => void | Promise<void>;
+
+export type Facts = Pick<Environment, "adapter" | "limits" | "features" | "clock_quantum_ns">;
+
+/** A subject that is loaded. */
+interface Loaded {
+  engine: Engine;
+  machine: GpuMachine;
+  subject: Subject;
+  model: Model;
+  layers: Layers[] | null;
+  fill: Fill;
+  reference: Reference;
+  /** NMSE by streams and chunk. */
+  gates: Map<string, number>;
+  /** What was resident before it was loaded. */
+  resident: Resident | null;
+}
+
+/** Curves go on past the deepest test, and never end before this many tokens. */
+const CURVE_FACTOR = 4;
+const CURVE_TOKENS = 8192;
+
+export class Bench {
+  readonly #host: Host;
+  readonly #settings: Settings;
+  readonly #counter: Counter;
+  #engine: Engine | null = null;
+  #roof: Roof | null = null;
+
+  /** Throws AdapterError where there is no adapter. */
+  static async open(host: Host, settings: Settings): Promise<Bench> {
+    const bench = new Bench(host, settings, await startCounting());
+    await bench.#open();
+    return bench;
+  }
+
+  private constructor(host: Host, settings: Settings, counter: Counter) {
+    this.#host = host;
+    this.#settings = settings;
+    this.#counter = counter;
+  }
+
+  /** Runs the tests of one subject; every test gives a row, whatever happens. */
+  async run(subject: Subject, tests: readonly Test[], emit: Emit): Promise<void> {
+    let loaded: Loaded;
+    try {
+      loaded = await this.#load(subject, tests, emit);
+    } catch (error) {
+      await emit({ type: "trace", stack: stackOf(error) });
+      for (const test of tests)
+        await emit({ type: "row", row: { ...this.#row(subject, test), ...failure(error, "preflight") } });
+      return;
+    }
+    const { model } = loaded;
+    try {
+      for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
+      const { architecture, config, machine } = model.loaded;
+      const deepest = Math.max(CURVE_TOKENS, CURVE_FACTOR * Math.max(...tests.map(held)));
+      const points = await curveOf(machine.variants, architecture, config, deepest);
+      await emit({ type: "curve", curve: { arch: model.name, model: subject.model, points } });
+    } finally {
+      model.destroy();
+    }
+  }
+
+  async facts(): Promise<Facts> {
+    const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
+    return {
+      ...(adapter ? adapterFacts(adapter) : { adapter: null, limits: {}, features: [] }),
+      clock_quantum_ns: clockQuantumNs(),
+    };
+  }
+
+  close(): void {
+    this.#engine?.destroy();
+    this.#engine = null;
+  }
+
+  /** The engine, a new one where the device of the last was lost. */
+  async #open(): Promise<Engine> {
+    if (this.#engine && !(this.#engine.machine as GpuMachine).lost) return this.#engine;
+    this.close();
+    const { maxBytes } = this.#settings;
+    const engine = await createEngine({
+      gpu: this.#host.gpu,
+      ...ADAPTER,
+      ...(maxBytes === null ? {} : { maxBytes }),
+    });
+    this.#engine = engine;
+    const { device } = engine.machine as GpuMachine;
+    this.#roof ??= await this.#counter.paused(() => measureRoof(device, engine.adapter!.software));
+    return engine;
+  }
+
+  async #load(subject: Subject, tests: readonly Test[], emit: Emit): Promise<Loaded> {
+    const step = (what: string) => emit({ type: "step", test: null, what });
+    await step("loading");
+    const engine = await this.#open();
+    const machine = engine.machine as GpuMachine;
+    const source = this.#host.source(subject.folder);
+    const { seededConfig } = subject;
+    const { seed, tune } = this.#settings;
+    const rawConfig: Config = seededConfig
+      ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
+      : (await openCheckpoint(source)).config;
+    const { architecture, config } = openConfig(rawConfig);
+    if (tune ?? !engine.adapter!.software) {
+      await step("racing variants");
+      const contests = await usedBy(machine.variants, architecture, config, tests);
+      await this.#counter.paused(() =>
+        race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
+      );
+    }
+    const load: Load = (on) =>
+      seededConfig ? on.random(rawConfig, seed, { tune: false }) : on.load(source, { tune: false });
+    const resident = await this.#host.resident();
+    const model = await load(engine);
+    try {
+      const deepest = Math.max(GATE_TOKENS, ...tests.map(held));
+      const fill = await fillFor(model, await this.#host.text(), deepest, seed);
+      const reference = new Reference(load, fill.ids(GATE_TOKENS));
+      const layers = layersOf(rawConfig);
+      return { engine, machine, subject, model, layers, fill, reference, gates: new Map(), resident };
+    } catch (error) {
+      model.destroy();
+      throw error;
+    }
+  }
+
+  async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
+    const { machine, model, layers, fill, subject } = loaded;
+    const step = async (what: string) => emit({ type: "step", test: testName(test), what });
+    const { delaySeconds, repetitions, warmup } = this.#settings;
+    let row: Row = {
+      ...this.#row(subject, test),
+      arch: model.name,
+      model_n_params: model.parameters,
+      fill: fill.kind,
+    };
+    // until a session of the test was opened, "no" is the answer of the preflight
+    let phase: Phase = "preflight";
+    try {
+      if (delaySeconds > 0) {
+        await step(`waiting ${delaySeconds} s`);
+        await new Promise((resolve) => setTimeout(resolve, 1000 * delaySeconds));
+      }
+      row.test_time = new Date().toISOString();
+      const { architecture, config } = model.loaded;
+      const theory = await theoryOf(machine.variants, architecture, config, test);
+      const closed = layers && closedOf(model.parameters, layers, test);
+      row = { ...row, ...theoryFields(theory, test), ...closed };
+
+      row.nmse_vs_reference = await this.#gate(loaded, test, step);
+      if (!(row.nmse_vs_reference <= GATE_NMSE)) {
+        const reason = `the logits differ from the CPU machine's by an NMSE of ${row.nmse_vs_reference}, at most ${GATE_NMSE} is wanted`;
+        return { ...row, status: "failed", reason };
+      }
+      await step("memory");
+      const open = async () => {
+        const session = await model.session({ streams: test.n_parallel, chunk: test.n_ubatch });
+        phase = "run";
+        return session;
+      };
+      const memory = await measureMemory({ open, machine, fill, test }, this.#counter, () =>
+        this.#host.resident(),
+      );
+      row = { ...row, ...memoryFields(memory, loaded.resident, theory, closed, test) };
+      const time = await this.#counter.paused(() =>
+        measureTime({ open, machine, fill, test }, memory.filled, { repetitions, warmup, onRun: step }),
+      );
+      return { ...row, ...timeFields(time, theory, this.#roof!, test) };
+    } catch (error) {
+      await emit({ type: "trace", stack: stackOf(error) });
+      return { ...row, ...failure(error, phase) };
+    }
+  }
+
+  async #gate(
+    { gates, reference, model }: Loaded,
+    { n_parallel, n_ubatch }: Test,
+    step: (what: string) => Promise<void>,
+  ): Promise<number> {
+    const key = `${n_parallel} ${n_ubatch}`;
+    const known = gates.get(key);
+    if (known !== undefined) return known;
+    await step("against the CPU machine");
+    const found = await reference.nmse(model, { streams: n_parallel, chunk: n_ubatch });
+    gates.set(key, found);
+    return found;
+  }
+
+  #row(subject: Subject, test: Test): Row {
+    const { build_commit, version } = this.#settings;
+    const adapter = this.#engine?.adapter;
+    return emptyRow({
+      build_commit,
+      test_time: new Date().toISOString(),
+      peer_version: version,
+      arch: subject.arch,
+      model: subject.model,
+      dtype: "f32",
+      backend: "webgpu",
+      adapter: adapter?.name ?? null,
+      software: adapter?.software ?? null,
+      test: testName(test),
+      ...test,
+    });
+  }
+}
+
+/** A verdict of the race as results have it. */
+function told({ key, winner, ms }: RaceVerdict): Verdict {
+  const bracket = key.lastIndexOf("(");
+  return {
+    kernel: key.slice(0, bracket),
+    sizes: key.slice(bracket + 1, -1).replaceAll(",", " "),
+    variant: winner,
+    times_ns: Object.fromEntries(Object.entries(ms).map(([name, value]) => [name, value * 1e6])),
+  };
+}
+
+type Phase = "preflight" | "run";
+
+/** What cannot be is `unsupported`, what does not fit is `refused`; anything else has failed. */
+function failure(error: unknown, phase: Phase): { status: Status; reason: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = message.replace(/\s+/g, " ");
+  if (error instanceof ConfigError) return { status: "unsupported", reason };
+  const refused = error instanceof OutOfMemoryError || (phase === "preflight" && error instanceof UsageError);
+  return { status: refused ? "refused" : "failed", reason };
+}
+
+const stackOf = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : `${error}`;

@@ -1,0 +1,37 @@
+// Where the bench runs, as the command line sees it: Chrome's page, or Dawn in this process.
+
+import type { AdapterDescription } from "../engine/gpuDevice.ts";
+import type { Device } from "./meters/adapterFacts.ts";
+import type { Environment } from "./row.ts";
+import type { BenchEvent, Facts, Settings } from "./run.ts";
+import type { Subject } from "./subject.ts";
+import type { Test } from "./tests.ts";
+
+export interface RuntimeRequest {
+  browser: string | null;
+  software: boolean;
+  settings: Settings;
+  /** All that will be run. */
+  subjects: readonly Subject[];
+  onEvent(event: RuntimeEvent): void;
+}
+
+/** `hidden`: the tab was hidden. `log`: what the browser's console said. */
+export type RuntimeEvent = BenchEvent | { type: "hidden" } | { type: "log"; text: string };
+
+export interface Runtime {
+  readonly adapter: AdapterDescription;
+  readonly about: Pick<Environment, "runtime" | "browser" | "browser_flags"> & {
+    versions: Record<string, string>;
+  };
+  /** The adapters that WebGPU lets one ask for. */
+  devices(): Promise<Device[]>;
+  /** Opens the engine. Throws AdapterError, or what the browser says. */
+  open(): Promise<Facts>;
+  /** Runs the tests of one of the subjects. Throws where the place itself broke down; the next run makes a new one. */
+  run(subject: Subject, tests: readonly Test[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The text that prompts are made of, beside the shipped models. */
+export const TEXT_FILE = "tinyshakespeare.txt";
