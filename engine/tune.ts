@@ -26,14 +26,21 @@ export interface Contest {
 const ROUNDS = 5;
 /** A round runs each variant often enough to last about this long. */
 const ROUND_MS = 4;
+/** After two rounds, a race of long runs ends when each has run about this long: their noise is small. */
+const ENOUGH_MS = 60;
+/** A variant this many times slower than the best so far is not run again. */
+const HOPELESS = 6;
+/** What compiling may add to a first run. */
+const COMPILE_MS = 150;
 /** A variant must be this much faster than the default to take its place: a race is a noisy thing. */
 const MARGIN = 0.95;
 /** Slots of the cache that races of paged kernels run over. */
 const RACE_SLOTS = 1024;
 
 /**
- * Races the eligible variants of each contest (on a software adapter those not meant for GPUs) and keeps the verdicts in the machine's table. Contests with one runner,
- * or that have a verdict, are passed over. Throws what running a variant throws, with nothing left allocated.
+ * Races the eligible variants of each contest (on a software adapter those not meant for GPUs) and keeps the verdicts
+ * in the machine's table. Contests with one runner, or that have a verdict, are passed over. Throws what running a
+ * variant throws, with nothing left allocated.
  */
 export async function race(
   machine: GpuMachine,
@@ -94,14 +101,16 @@ async function raceOne(
       runner.run = workspace.run(plan, { first: 0, last: 0 });
       await machine.prepare(runner.run.dispatches);
       // the first run compiles on some drivers; the second says how many make a round
-      await time(machine, runner.run, 1);
-      runner.times = Math.max(1, Math.min(50, Math.round(ROUND_MS / (await time(machine, runner.run, 1)))));
+      const best = Math.min(...runners.map((r) => r.ms));
+      const first = await time(machine, runner.run, 1);
+      runner.ms = first > COMPILE_MS + HOPELESS * best ? first : await time(machine, runner.run, 1);
+      runner.times = Math.max(1, Math.min(50, Math.round(ROUND_MS / runner.ms)));
     }
     for (let round = 0; round < ROUNDS; round++) {
       const best = Math.min(...runners.map((r) => r.ms));
+      if (round >= 2 && round * best > ENOUGH_MS) break;
       for (const r of runners) {
-        // hopeless after the first round
-        if (r.ms < 3 * best || round === 0) r.ms = Math.min(r.ms, await time(machine, r.run, r.times));
+        if (r.ms < HOPELESS * best) r.ms = Math.min(r.ms, await time(machine, r.run, r.times));
       }
     }
   } finally {
