@@ -298,7 +298,9 @@ function labelled(
   };
   for (const end of ends) {
     const path = `M${end.x + 7},${end.y}L${left - 4},${end.at}`;
-    draw("path", { d: path, stroke: end.colour, "stroke-opacity": 0.7, fill: "none" });
+    // a line that ends early must not look as if it went on to its name
+    const early = end.x + 40 < left ? { "stroke-dasharray": "1 5" } : {};
+    draw("path", { d: path, stroke: end.colour, "stroke-opacity": 0.7, fill: "none", ...early });
     draw("text", { x: left, y: end.at, dy: "0.32em", "text-anchor": "start" }, end.label);
   }
   return chart;

@@ -27,6 +27,14 @@ export interface ServerOptions {
   port?: number | undefined;
   /** Folders to serve under /folders/NAME/, by name. Links inside them are followed, as Hugging Face's cache has. */
   folders?: Record<string, string> | undefined;
+  /** What pages read as globalThis.LONGTAPE_BUILD. */
+  build?: Build | undefined;
+}
+
+export interface Build {
+  commit: string | null;
+  /** By package; our own is `longtape`. */
+  versions: Record<string, string>;
 }
 
 export interface RunningServer {
@@ -35,7 +43,11 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-export async function startServer({ port = 0, folders = {} }: ServerOptions = {}): Promise<RunningServer> {
+export async function startServer({
+  port = 0,
+  folders = {},
+  build,
+}: ServerOptions = {}): Promise<RunningServer> {
   const served = new Map([["/models/checkpoints/", join(project, "models/checkpoints")]]);
   for (const [name, path] of Object.entries(folders)) {
     served.set(`/folders/${encodeURIComponent(name)}/`, resolve(path));
@@ -48,6 +60,7 @@ export async function startServer({ port = 0, folders = {} }: ServerOptions = {}
     appType: "mpa",
     logLevel: "error",
     publicDir: false,
+    define: build ? { LONGTAPE_BUILD: JSON.stringify(build) } : {},
     plugins: [filesPlugin(served), withoutHotReload],
     // onnxruntime-web finds its .wasm beside its own file, so it stays in its own file.
     optimizeDeps: { exclude: ["onnxruntime-web"] },
