@@ -13,8 +13,8 @@ import {
   update,
   write,
 } from "../engine/kernel.ts";
+import type { FeatureMap } from "./featureMap.ts";
 import {
-  type FeatureMap,
   RECURRENCE_LETTERS,
   type RecurrenceArrays,
   type RecurrenceLetter,
@@ -22,11 +22,12 @@ import {
   recurrenceFlops,
   recurrenceReference,
   recurrenceVariants,
+  someActivations,
   someCounts,
 } from "./recurrence.ts";
 
 export interface LinearAttentionOptions {
-  /** f, on queries and keys; elu is elu(x) + 1. */
+  /** f, on queries and keys. */
   featureMap: FeatureMap;
   /** Carry the sum of keys in `keySum`, and write `denominator`. */
   normalise?: boolean;
@@ -81,7 +82,7 @@ const make = ({ featureMap, normalise = false }: LinearAttentionOptions, key: st
       { B: 3, T: 40, Hq: 4, Hk: 4, Dk: 32, Dv: 32, W: 384 },
       { B: 1, T: 3, Hq: 2, Hk: 2, Dk: 128, Dv: 64, W: 640 },
     ],
-    fill: { cursor: someCounts },
+    fill: { cursor: someCounts, qkv: someActivations },
   });
 };
 

@@ -3,13 +3,12 @@
 // S [Dk, Dv] is all that a head carries from token to token.
 
 import { cursorWgsl } from "../engine/cursor.ts";
-import type { Sizes, Variant } from "../engine/kernel.ts";
+import type { Pass, Sizes, Variant } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-
-export type FeatureMap = "elu" | "relu" | "identity";
+import { type FeatureMap, featureMaps, featureWgsl } from "./featureMap.ts";
 
 export interface Recurrence {
-  /** f, on queries and keys; elu is elu(x) + 1, which is positive. */
+  /** f, on queries and keys. */
   featureMap: FeatureMap;
   /** Also carry the sum of all keys, and write f(q_t) times it. */
   normalise: boolean;
@@ -22,12 +21,6 @@ export interface Recurrence {
 export type RecurrenceLetter = "B" | "T" | "Hq" | "Hk" | "Dk" | "Dv" | "W";
 export const RECURRENCE_LETTERS = ["B", "T", "Hq", "Hk", "Dk", "Dv", "W"] as const;
 type S = Sizes<RecurrenceLetter>;
-
-const features: Record<FeatureMap, (x: number) => number> = {
-  elu: (x) => (x > 0 ? x + 1 : Math.exp(x)),
-  relu: (x) => Math.max(x, 0),
-  identity: (x) => x,
-};
 
 export interface RecurrenceArrays {
   qkv: Float32Array;
@@ -46,7 +39,7 @@ export function recurrenceReference(
   { featureMap, normalise, gated }: Recurrence,
 ): void {
   const { B, T, Hq, Hk, Dk, Dv, W } = s;
-  const f = features[featureMap];
+  const f = featureMaps[featureMap];
   const scale = 1 / Math.sqrt(Dk);
   t.o.fill(0);
   t.denominator?.fill(0);
@@ -101,6 +94,10 @@ export function someCounts({ B, T }: S): Uint32Array {
   return cursor;
 }
 
+/** Activations for tests: most of them small, some past where the feature maps end. */
+export const someActivations = ({ B, T, W }: S, random: () => number): Float32Array =>
+  Float32Array.from({ length: B * T * W }, () => 20 * random() ** 3);
+
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 /** Text for i = 0..n-1. */
 const each = (n: number, text: (i: number) => string) => range(n).map(text).join(" ");
@@ -108,16 +105,11 @@ const lines = (n: number, text: (i: number) => string) => range(n).map(text).joi
 const when = (on: boolean, text: string) => (on ? text : "");
 const largestDivisor = (n: number, limit: number) => range(limit).findLast((i) => n % (i + 1) === 0)! + 1;
 
-const featureText: Record<FeatureMap, string> = {
-  elu: "select(exp(min(x, 0.0)), x + 1.0, x > 0.0)",
-  relu: "max(x, 0.0)",
-  identity: "x",
-};
 /** What all variants start with: the feature map, and where a head's columns start in qkv. */
 const sharedWgsl = (r: Recurrence) => `${cursorWgsl}
 const G = Hq / Hk;
 const SCALE = inverseSqrt(f32(Dk));
-fn feature(x: f32) -> f32 { return ${featureText[r.featureMap]}; }
+${featureWgsl[r.featureMap]}
 fn queries(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + h * G * Dk; }
 fn keys(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + h) * Dk; }
 fn values(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + Hk) * Dk + h * Dv; }
@@ -200,6 +192,8 @@ const ROWS = 16;
  */
 function registers(r: Recurrence, lanes: 1 | 4): Variant<RecurrenceLetter> {
   const quad = lanes === 4;
+  // made once in a pass of its own, not again by every thread that reads it
+  const mapped = r.featureMap === "elu";
   const text = (s: S) => {
     const blocks = ceilDiv(ceilDiv(s.Dk, lanes), ROWS);
     const rows = ceilDiv(ceilDiv(s.Dk, lanes), blocks);
@@ -209,8 +203,16 @@ function registers(r: Recurrence, lanes: 1 | 4): Variant<RecurrenceLetter> {
     // a row past the end reads the last one and counts for nothing
     const row = (i: number) => (whole ? `d${i}` : `min(d${i}, Dk - 1u)`);
     const ifRow = (i: number) => when(!whole, `if (d${i} < Dk) `);
-    const feature = (i: number, at: string) =>
-      whole ? `feature(qkv[${at} + d${i}])` : `select(0.0, feature(qkv[${at} + ${row(i)}]), d${i} < Dk)`;
+    const counted = (i: number, x: string) => (whole ? x : `select(0.0, ${x}, d${i} < Dk)`);
+    const key = (i: number) =>
+      counted(i, mapped ? `key[keysAt + ${row(i)}]` : `feature(qkv[keysAt + ${row(i)}])`);
+    const query = (g: number, i: number) =>
+      counted(
+        i,
+        mapped
+          ? `query[queriesAt + ${g}u * (Dk4 * 4u) + ${row(i)}]`
+          : `feature(qkv[queriesAt + ${g}u * Dk + ${row(i)}])`,
+      );
     const value = (c: number, l: string) =>
       valueText(s, `valuesAt + ${4 * c}u + ${l}`, `(first + ${c}u) * 4u + ${l}`);
     const loadValue = (c: number) =>
@@ -248,8 +250,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     if (first == 0u) { ${each(rows, (i) => `z${i} = keySum[sums + ${row(i)}];`)} }`,
     )}
     for (var token = b * T; token < b * T + n; token++) {
-      let queriesAt = queries(token, h);
-      let keysAt = keys(token, h);
+      let queriesAt = ${mapped ? "(token * Hq + h * G) * (Dk4 * 4u)" : "queries(token, h)"};
+      let keysAt = ${mapped ? "(token * Hk + h) * (Dk4 * 4u)" : "keys(token, h)"};
       let valuesAt = values(token, h) + first * 4u;
       ${when(r.gated, "let decayAt = (token * Hk + h) * (Dk4 * 4u);")}
       ${each(columns, loadValue)}
@@ -261,9 +263,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       ${lines(
         rows,
         (i) => `{
-        let k = ${feature(i, "keysAt")}; ${when(r.gated, `let a = decay[decayAt + ${row(i)}];`)}
+        let k = ${key(i)}; ${when(r.gated, `let a = decay[decayAt + ${row(i)}];`)}
         ${each(columns, (c) => `s${i}_${c} = ${when(r.gated, "a * ")}s${i}_${c} + k * v${c};`)} ${when(r.normalise, `z${i} += k;`)}
-        ${each(G, (g) => `{ let q = ${feature(i, `queriesAt + ${g}u * Dk`)}; ${each(columns, (c) => `o${g}_${c} += q * s${i}_${c};`)} ${when(r.normalise, `p${g} += q * z${i};`)} }`)}
+        ${each(G, (g) => `{ let q = ${query(g, i)}; ${each(columns, (c) => `o${g}_${c} += q * s${i}_${c};`)} ${when(r.normalise, `p${g} += q * z${i};`)} }`)}
       }`,
       )}
       ${outputs((g, c) => `${output(g, c)} = ${earlier(output(g, c), zero)}SCALE * ${quad ? `quadShare(o${g}_${c}, lane)` : `o${g}_${c}`};`)}
@@ -284,11 +286,35 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     ...(quad ? { needs: ["subgroups"] as const } : {}),
     when: ({ T }) => T > FEW,
     views: { state: "vec4f", ...(quad ? {} : { o: "vec4f" as const }) },
+    ...(mapped ? { scratch: { query: ["B", "T", "Hq", "Dk"], key: ["B", "T", "Hk", "Dk"] } as const } : {}),
     passes: [
+      ...(mapped ? [mapPass(r)] : []),
       { workgroup: 4, grid: (s) => (quad ? columnGroups(s) : ceilDiv(columnGroups(s), 4)), wgsl: text },
     ],
   };
 }
+
+/** The feature map of all queries and keys, one thread a head of a token. */
+const mapPass = (r: Recurrence): Pass<RecurrenceLetter> => ({
+  workgroup: 16,
+  grid: ({ B, T, Hq, Hk }) => ceilDiv(B * T * (Hq + Hk), 16),
+  writes: ["query", "key"],
+  wgsl: `${featureWgsl[r.featureMap]}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let token = i / (Hq + Hk);
+  let h = i % (Hq + Hk);
+  if (token >= B * T) { return; }
+  let columns = token * (W4 * 4u) + h * Dk;
+  let queriesAt = (token * Hq + h) * (Dk4 * 4u);
+  let keysAt = (token * Hk + h - Hq) * (Dk4 * 4u);
+  for (var d = 0u; d < Dk; d++) {
+    let x = feature(qkv[columns + d]);
+    if (h < Hq) { query[queriesAt + d] = x; } else { key[keysAt + d] = x; }
+  }
+}`,
+});
 
 /** quadShare: lane l's share of a vector's sum over the quad, component l; lanes exchange halves, then quarters. */
 const quadWgsl = `
