@@ -5,6 +5,9 @@ import * as v from "valibot";
 import { openSafetensors, type Safetensors, TensorError, type TensorInfo } from "./safetensors.ts";
 import { CheckpointError, type Source, show } from "./source.ts";
 
+/** No tensor of that name. */
+export class MissingTensorError extends TensorError {}
+
 export interface CheckpointTensor extends TensorInfo {
   /** The safetensors file that holds it. */
   readonly file: string;
@@ -73,7 +76,9 @@ export async function openCheckpoint(source: Source): Promise<Checkpoint> {
     async read(name, shape) {
       const info = tensors.get(name);
       if (!info)
-        throw new TensorError(`${name} is missing from ${source.name}${closest(name, tensors.keys())}`);
+        throw new MissingTensorError(
+          `${name} is missing from ${source.name}${closest(name, tensors.keys())}`,
+        );
       if (shape && !(shape.length === info.shape.length && shape.every((size, i) => size === info.shape[i])))
         throw new TensorError(
           `${name}: shape [${info.shape.join(", ")}] found, [${shape.join(", ")}] wanted`,
