@@ -123,12 +123,13 @@ export class Stream {
       throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
     signal?.throwIfAborted();
     this.open = true;
-    await this.#session.begin();
-    this.wanted = Math.ceil(maxTokens);
-    this.settings = settings;
     const tail: number[] = [];
     const longest = Math.max(0, ...stops.map((s) => s.length));
     try {
+      await this.#session.begin(() => {
+        this.wanted = Math.ceil(maxTokens);
+        this.settings = settings;
+      });
       for (let n = 0; n < maxTokens; n++) {
         const id = await this.#session.next(this.#index);
         signal?.throwIfAborted();
@@ -463,9 +464,16 @@ export class Session {
     for (const t of this.#carried.paged) this.model.machine.free(t.storages);
   }
 
-  /** @internal A roll-back replays with the settings of now: nothing that was drawn with others may be left to replay. */
-  async begin(): Promise<void> {
-    await this.#locked(() => this.#takeBack());
+  /**
+   * @internal Lets a stream in: a roll-back replays with the settings of now, so nothing that was drawn with others may
+   * be left to replay. `enter` is called in the same turn, so that streams begun together run together from the first
+   * token on.
+   */
+  async begin(enter: () => void): Promise<void> {
+    await this.#locked(async () => {
+      await this.#takeBack();
+      enter();
+    });
   }
 
   /** @internal The next id of a stream; runs ahead where the queue is short. */
@@ -474,6 +482,7 @@ export class Session {
     while (stream.queue.length === 0) {
       await this.#locked(async () => {
         if (stream.queue.length > 0) return;
+        await this.#waitForOthers();
         if (this.#ahead.length === 0) await this.#runAhead();
         // the GPU works on the next tokens while these come back
         if (this.#ahead.length === 1) await this.#runAhead();
@@ -481,6 +490,12 @@ export class Session {
       });
     }
     return stream.queue[0]!;
+  }
+
+  /** Streams read side by side ask for their next token some turns apart; to run them together saves whole steps. */
+  async #waitForOthers(): Promise<void> {
+    for (let turn = 0; turn < 32 && this.streams.some((s) => s.open && s.queue.length > 0); turn++)
+      await undefined;
   }
 
   /** @internal The consumer takes the id that `next` gave. */
