@@ -31,6 +31,7 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
   });
   const { browser, adapter, launchOptions } = launched;
   const processes = await browser.newBrowserCDPSession();
+  const { product } = await processes.send("Browser.getVersion");
   let page: Page | null = null;
 
   /** What people gave us is a folder; the page knows its address. */
@@ -62,7 +63,7 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     adapter,
     about: {
       runtime: "chrome",
-      browser: `${browser.browserType().name()} ${browser.version()}`,
+      browser: product.replace("/", " "),
       browser_flags: launchOptions.args ?? [],
       versions: { "playwright-core": packageVersion("playwright-core") },
     },

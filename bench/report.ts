@@ -269,7 +269,7 @@ function environmentSection(environment: Environment): Html {
 ${
   verdicts.length > 0 &&
   html`<details><summary>${verdicts.length} kernel variants chosen</summary><div class="scroll"><table>
-<thead><tr><th>kernel</th><th>sizes</th><th>variant</th><th>race, median</th></tr></thead>
+<thead><tr><th>kernel</th><th>sizes</th><th>variant</th><th>race, fastest</th></tr></thead>
 <tbody>${verdicts.map(
     ({ kernel, sizes, variant, times_ns }) =>
       html`<tr><td>${kernel}</td><td>${sizes}</td><td>${variant}</td><td>${

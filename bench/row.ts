@@ -50,17 +50,17 @@ export interface Row {
   avg_ts: number | null;
   stddev_ts: number | null;
   samples_ts: number[] | null;
-  /** Nanoseconds from the call to the first generated id in JavaScript, mean. */
+  /** Nanoseconds from the clock's start to the first generated id in JavaScript, mean; a prompt's is drawn after it. */
   ttft_ns: number | null;
   /** Nanoseconds that the GPU was busy in a repetition, by timestamp queries, mean. */
   gpu_ns: number | null;
-  /** Nanoseconds that a repetition would take on the roofline: bytes moved over roof_gbs. */
+  /** Nanoseconds that a repetition would take: bytes moved over roof_gbs, and dispatches at what an empty one takes. */
   predicted_ns: number | null;
   dispatches_per_token: number | null;
   submits_per_token: number | null;
   /** Best read bandwidth measured on this adapter in the same run, 1e9 bytes a second. */
   roof_gbs: number | null;
-  /** predicted_ns / avg_ns: 1 runs at the roof. */
+  /** Bytes moved over avg_ns, as a share of roof_gbs: 1 reads at the roof; more is read from caches. */
   roof_fraction: number | null;
   /** Bytes by our own count, live when the test ends, by category; mem_live is their sum. */
   mem_weights: number | null;
@@ -74,7 +74,7 @@ export interface Row {
   mem_peak: number | null;
   /** Bytes of live GPUBuffers counted from outside, on GPUDevice. */
   mem_asked: number | null;
-  /** Bytes that the GPU process holds, and how that was read. */
+  /** Bytes that the GPU process holds above what it held before the model, and how that was read. */
   mem_resident: number | null;
   mem_resident_method: string | null;
   /** Bytes that the ledger says this engine will allocate. */
@@ -231,7 +231,7 @@ export interface Verdict {
   /** Sizes as text: "O=384 I=128 T=1". */
   sizes: string;
   variant: string;
-  /** Variant to median nanoseconds; empty when there was no race. */
+  /** Variant to its fastest time in the race, nanoseconds. */
   times_ns: Record<string, number>;
 }
 
