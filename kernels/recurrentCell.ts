@@ -73,16 +73,45 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       `${y(b, "t", "j")} = ${value}; if (t == T - 1u) { hNext[${b} * H4 + j] = ${value}; }`,
   };
 
-  /** Streams that share the weights a thread has loaded; with more, a software adapter compiles for seconds. */
+  /** Streams that share the weights a thread has loaded. */
   const block = ({ B }: S) => Math.min(B, 4);
+  type Body = Pick<Pass<CellLetter>, "workgroup" | "grid" | "wgsl">;
+
+  /** Terms that are products: in a chunk, one that stands apart from h has been summed before. */
+  const summed = (step: Step) => (step.fused ? terms : terms.filter((term) => term !== cell.apart));
+  /**
+   * `sum<r>`: the product behind `term` for streams b<r>, over every `stride`th tile from `first` on. A loop over terms
+   * in WGSL, not copies of its body: software adapters compile a long body for seconds.
+   */
+  const sumTerm = (step: Step, streams: readonly number[], first: string, stride: string, live: string) => {
+    const loop = (tiles: string, from: string, v: (b: string) => string) =>
+      `for (var k = ${first}; k < ${tiles}; k += ${stride}) { let tile = w[${from} + k]; ${streams.map((r) => `sum${r} += tile * ${v(`b${r}`)};`).join(" ")} }`;
+    const apart = step.fused && cell.apart;
+    return `let row = (min(term, ${G - 1}u) * H4 + j) * K4;
+    ${each(streams, (r) => `var sum${r} = vec4f();`, "    ")}
+    ${step.fused ? loop(apart ? `select(I4, 0u, term == ${G}u)` : "I4", "row", (b) => `x[${b} * I4 + k]`) : ""}
+    ${loop(apart ? `select(${live}, 0u, term == ${G - 1}u)` : live, "row + I4", (b) => step.before(b, "k"))}`;
+  };
+  /** Stream b's new hidden vector, from totals [term, stream]; the stream is number `r` of its block. */
+  const finish = (step: Step, streams: readonly number[], r: string) => `
+    let before = ${step.before("b", "j")};
+    var after = before;
+    if (count(b) > ${step.t}) {
+      ${each(
+        terms,
+        (term) => {
+          const at = summed(step).indexOf(term);
+          const product = at < 0 ? "" : `totals[${at * streams.length}u + ${r}] + `;
+          return `let ${term} = ${product}${start(term, "b", step.t, step.fused)};`;
+        },
+        "      ",
+      )}
+      after = ${updated("b * H4 + j", "before", (term) => term)};
+    }
+    ${step.after("b", "after")}`;
 
   /** Without barriers: a thread owns all gates of four units. */
-  const alone = ({
-    fused,
-    t,
-    before,
-    after,
-  }: Step): Pick<Pass<CellLetter>, "workgroup" | "grid" | "wgsl"> => {
+  const alone = (step: Step): Body => {
     const threads = (s: S) => ceilDiv(s.H, 4) * ceilDiv(s.B, block(s));
     const size = (s: S) => (threads(s) < 64 ? 4 : 16);
     return {
@@ -90,93 +119,62 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       grid: (s) => ceilDiv(threads(s), size(s)),
       wgsl: (s) => {
         const streams = range(block(s));
-        const loop = (term: string, tiles: string, from: string, v: (b: string) => string) =>
-          `for (var k = 0u; k < ${tiles}; k++) { let tile = w[${from} + k]; ${streams.map((r) => `${term}${r} += tile * ${v(`b${r}`)};`).join(" ")} }`;
         return `${head}
   let i = workgroupIndex(wg) * WG + lane;
   let j = i % H4;
   let b0 = i / H4 * ${streams.length}u;
   if (b0 >= B) { return; }
-  ${t === "t" ? "let t = params.step + 1u;" : ""}
+  ${step.t === "t" ? "let t = params.step + 1u;" : ""}
   ${each(streams.slice(1), (r) => `let b${r} = min(b0 + ${r}u, B - 1u);`)}
-  let hiddenTiles = select(0u, H4, ${streams.map((r) => `count(b${r}) > ${t}`).join(" || ")});
-  ${each(cell.gates, (gate, g) => {
-    const row = `(${g}u * H4 + j) * K4`;
-    const hidden = gate === cell.apart ? `${gate}h` : gate;
-    const declare = (term: string) =>
-      streams.map((r) => `var ${term}${r} = ${start(term, `b${r}`, t, fused)};`).join(" ");
-    return [
-      declare(gate),
-      ...(hidden === gate ? [] : [declare(hidden)]),
-      ...(fused ? [loop(gate, "I4", row, (b) => `x[${b} * I4 + k]`)] : []),
-      loop(hidden, "hiddenTiles", `${row} + I4`, (b) => before(b, "k")),
-    ].join("\n  ");
-  })}
-  ${each(streams, (r) => {
-    const b = `b${r}`;
-    return `if (b0 + ${r}u < B) {
-    let before = ${before(b, "j")};
-    var after = before;
-    if (count(${b}) > ${t}) { after = ${updated(`${b} * H4 + j`, "before", (term) => `${term}${r}`)}; }
-    ${after(b, "after")}
-  }`;
-  })}
+  let live = select(0u, H4, ${streams.map((r) => `count(b${r}) > ${step.t}`).join(" || ")});
+  var totals: array<vec4f, ${summed(step).length * streams.length}>;
+  for (var term = 0u; term < ${summed(step).length}u; term++) {
+    ${sumTerm(step, streams, "0u", "1u", "live")}
+    ${streams.map((r) => `totals[term * ${streams.length}u + ${r}u] = sum${r};`).join(" ")}
+  }
+  for (var b = b0; b < min(b0 + ${streams.length}u, B); b++) {${finish(step, streams, "b - b0")}
+  }
 }`;
       },
     };
   };
 
-  /** A workgroup owns all gates of four units: its lanes stride over w, so that a warp reads one run. */
-  const together = ({
-    fused,
-    t,
-    before,
-    after,
-  }: Step): Pick<Pass<CellLetter>, "workgroup" | "grid" | "wgsl"> => {
-    return {
-      workgroup: 64,
-      grid: (s) => [ceilDiv(s.H, 4), ceilDiv(s.B, block(s))],
-      wgsl: (s) => {
-        const streams = range(block(s));
-        const slot = (term: string, r: number | string) =>
-          `(${terms.indexOf(term)}u * ${streams.length}u + ${typeof r === "number" ? `${r}u` : r}) * WG`;
-        const loop = (hidden: boolean, tiles: string, from: string, v: (b: string) => string) => {
-          const term = (gate: string) => (hidden && gate === cell.apart ? `${gate}h` : gate);
-          return `for (var k = lane; k < ${tiles}; k += WG) {
-    ${streams.map((r) => `let v${r} = ${v(`b${r}`)};`).join(" ")}
-    ${each(cell.gates, (gate, g) => `{ let tile = w[(${g}u * H4 + j) * K4 + ${from}k]; ${streams.map((r) => `${term(gate)}${r} += tile * v${r};`).join(" ")} }`, "    ")}
-  }`;
-        };
-        return `var<workgroup> partial: array<vec4f, ${64 * terms.length * streams.length}>;
+  /**
+   * A workgroup owns all gates of four units: its lanes stride over w, so that a warp reads one run. The terms share
+   * workgroup memory: a software adapter clears every element of it with code of its own.
+   */
+  const together = (step: Step): Body => ({
+    workgroup: 64,
+    grid: (s) => [ceilDiv(s.H, 4), ceilDiv(s.B, block(s))],
+    wgsl: (s) => {
+      const streams = range(block(s));
+      const N = `${streams.length}u`;
+      return `var<workgroup> partial: array<vec4f, ${N} * WG>;  // [stream, lane]
+var<workgroup> totals: array<vec4f, ${summed(step).length * streams.length}>;
 ${head}
   let j = wg.x;
-  let first = wg.y * ${streams.length}u;
-  ${t === "t" ? "let t = params.step + 1u;" : ""}
+  let first = wg.y * ${N};
+  ${step.t === "t" ? "let t = params.step + 1u;" : ""}
   ${each(streams, (r) => `let b${r} = min(first + ${r}u, B - 1u);`)}
-  ${each(terms, (term) => streams.map((r) => `var ${term}${r} = vec4f();`).join(" "))}
-  ${fused ? loop(false, "I4", "", (b) => `x[${b} * I4 + k]`) : ""}
-  ${loop(true, "H4", "I4 + ", (b) => before(b, "k"))}
-  ${each(terms, (term) => streams.map((r) => `partial[${slot(term, r)} + lane] = ${term}${r};`).join(" "))}
-  workgroupBarrier();
-  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
-    if (lane < stride) {
-      for (var at = lane; at < ${64 * terms.length * streams.length}u; at += WG) { partial[at] += partial[at + stride]; }
+  for (var term = 0u; term < ${summed(step).length}u; term++) {
+    ${sumTerm(step, streams, "lane", "WG", "H4")}
+    ${streams.map((r) => `partial[${r}u * WG + lane] = sum${r};`).join(" ")}
+    workgroupBarrier();
+    for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
+      if (lane < stride) {
+        for (var at = lane; at < ${N} * WG; at += WG) { partial[at] += partial[at + stride]; }
+      }
+      workgroupBarrier();
     }
+    if (lane < ${N}) { totals[term * ${N} + lane] = partial[lane * WG]; }
     workgroupBarrier();
   }
   let b = first + lane;
-  if (lane >= ${streams.length}u || b >= B) { return; }
-  let before = ${before("b", "j")};
-  var after = before;
-  if (count(b) > ${t}) {
-    ${each(terms, (term) => `let ${term} = partial[${slot(term, "lane")}] + ${start(term, "b", t, fused)};`, "    ")}
-    after = ${updated("b * H4 + j", "before", (term) => term)};
+  if (lane < ${N} && b < B) {${finish(step, streams, "lane")}
   }
-  ${after("b", "after")}
 }`;
-      },
-    };
-  };
+    },
+  });
 
   /** One workgroup a stream walks the whole chunk with h in its memory: no dispatch a token, but one core a stream. */
   const walking: Pass<CellLetter> = {
