@@ -482,7 +482,6 @@ export class Session {
     while (stream.queue.length === 0) {
       await this.#locked(async () => {
         if (stream.queue.length > 0) return;
-        await this.#waitForOthers();
         if (this.#ahead.length === 0) await this.#runAhead();
         // the GPU works on the next tokens while these come back
         if (this.#ahead.length === 1) await this.#runAhead();
@@ -490,12 +489,6 @@ export class Session {
       });
     }
     return stream.queue[0]!;
-  }
-
-  /** Streams read side by side ask for their next token some turns apart; to run them together saves whole steps. */
-  async #waitForOthers(): Promise<void> {
-    for (let turn = 0; turn < 32 && this.streams.some((s) => s.open && s.queue.length > 0); turn++)
-      await undefined;
   }
 
   /** @internal The consumer takes the id that `next` gave. */
@@ -622,22 +615,26 @@ export class Session {
     return sizes.find((T) => T >= left && left > T / 2) ?? sizes.filter((T) => T <= left).at(-1)!;
   }
 
-  /** Submits the next tokens of every stream whose consumer has none left. */
+  /**
+   * Submits the next tokens of every open stream, so that streams read side by side take the same steps; one whose
+   * consumer lags far behind waits.
+   */
   async #runAhead(): Promise<void> {
     const { machine } = this.model;
-    const idle = this.#run.every((p, b) => p === this.positions[b]);
-    if (!idle && this.#age() + MOST_AHEAD > ID_RING) {
-      // the shadow has grown old: go on only when the consumers have caught up, or let the laggards be run again
+    const idle = () => this.#run.every((p, b) => p === this.positions[b]);
+    if (!idle() && this.#age() + MOST_AHEAD > ID_RING) {
+      // the shadow has grown old: go on when the consumers have caught up; a laggard's tokens are run again later
       if (this.#ahead.length > 0) return;
-      await this.#takeBack();
+      await new Promise((resolve) => setTimeout(resolve));
+      if (!idle()) await this.#takeBack();
     }
     const counts = this.streams.map((s) =>
-      s.open && s.queue.length === 0 ? Math.min(this.#batch, s.wanted) : 0,
+      s.open && s.queue.length < MOST_AHEAD ? Math.min(this.#batch, s.wanted) : 0,
     );
     const steps = Math.max(...counts);
     if (steps === 0) return;
     await this.reserve(Math.max(...this.#run.map((p, b) => p + counts[b]!)));
-    if (this.#run.every((p, b) => p === this.positions[b])) this.#takeShadow();
+    if (idle()) this.#takeShadow();
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     const from = [...this.#run];
     await this.#steps(counts, sampled);
