@@ -216,7 +216,11 @@ ${head}
   for (var j = lane; j < H4; j += WG) { hNext[b * H4 + j] = hidden[j]; }
 }`,
   };
-  const walkingBytes = ({ H }: S) => 16 * (G + 1) * ceilDiv(H, 4);
+  /**
+   * Its vectors fit workgroup memory; and h's weights are at most 1 MiB, since one core that reads more a token is
+   * slower than a dispatch a token (an estimate: no GPU was at hand).
+   */
+  const walkable = ({ H }: S) => 16 * (G + 1) * ceilDiv(H, 4) <= 16384 && 4 * G * H * H <= 2 ** 20;
 
   /** sums [B, T, gates, H] = the product of the whole chunk with x's columns of w, and the bias. */
   const products = productVariants({
@@ -264,7 +268,7 @@ ${head}
     walk: {
       ...chunk,
       suits: "gpu",
-      when: (s) => many(s) && walkingBytes(s) <= 16384,
+      when: (s) => many(s) && walkable(s),
       passes: [inputs("shared"), walking],
     },
     dispatches: {
@@ -290,7 +294,7 @@ export const gateWgsl = /* wgsl */ `
 fn sigmoid(v: vec4f) -> vec4f { let e = exp(-abs(v)); return select(e, vec4f(1.0), v >= vec4f()) / (1.0 + e); }
 fn tangent(v: vec4f) -> vec4f {
   let e = exp(-2.0 * abs(v));
-  let s = v * v;
+  let s = min(v * v, vec4f(1.0));
   let near = v * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
   return select(sign(v) * (1.0 - e) / (1.0 + e), near, s < vec4f(0.09));
 }
