@@ -10,8 +10,10 @@ export {
   UsageError,
 } from "./engine/errors.ts";
 export type { AdapterDescription } from "./engine/gpuDevice.ts";
-export type { LoadProgress } from "./engine/model.ts";
-export type { Session, SessionOptions, Snapshot, Stream, StreamOptions } from "./engine/session.ts";
+export type { LoadProgress } from "./engine/loadModel.ts";
+export type { Session, SessionOptions } from "./engine/session.ts";
+export type { Snapshot } from "./engine/snapshot.ts";
+export type { Stream, StreamOptions } from "./engine/stream.ts";
 export type { Bytes, Category } from "./engine/tensor.ts";
 export type { Verdict } from "./engine/tune.ts";
 export { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { UsageError } from "../engine/errors.ts";
-import type { Session, StreamOptions } from "../engine/session.ts";
+import type { Session } from "../engine/session.ts";
+import type { StreamOptions } from "../engine/stream.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import { readJson } from "../models/checkpoint.ts";
 import { createEngine } from "../models/engine.ts";

@@ -2,7 +2,8 @@
 
 import type { GpuMachine } from "../engine/gpu.ts";
 import { total } from "../engine/memory.ts";
-import type { Session, Snapshot } from "../engine/session.ts";
+import type { Session } from "../engine/session.ts";
+import type { Snapshot } from "../engine/snapshot.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import type { Fill } from "./fill.ts";
 import type { Counter } from "./meters/asked.ts";

@@ -29,3 +29,37 @@ export const cursorWgsl = /* wgsl */ `
 fn position(b: u32) -> u32 { return cursor[b * 8u]; }
 fn count(b: u32) -> u32 { return cursor[b * 8u + 1u]; }
 `;
+
+/** How a stream draws its tokens. */
+export interface Settings {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  seed: number;
+}
+
+const bits = (x: number): number => new Uint32Array(new Float32Array([x]).buffer)[0]!;
+
+/** The rows of a run of T tokens: each stream's position, what it may consume in a run, and what it still has to. */
+export function cursorWords(
+  T: number,
+  positions: readonly number[],
+  remaining: readonly number[],
+  settings: (b: number) => Settings,
+): Uint32Array {
+  const words = new Uint32Array(positions.length * CURSOR_COLUMNS);
+  positions.forEach((position, b) => {
+    const { seed, temperature, topK, topP, minP } = settings(b);
+    const row = b * CURSOR_COLUMNS;
+    words[row + CURSOR.position] = position;
+    words[row + CURSOR.count] = Math.min(T, remaining[b]!);
+    words[row + CURSOR.remaining] = remaining[b]!;
+    words[row + CURSOR.seed] = seed;
+    words[row + CURSOR.temperature] = bits(temperature);
+    words[row + CURSOR.topK] = topK;
+    words[row + CURSOR.topP] = bits(topP);
+    words[row + CURSOR.minP] = bits(minP);
+  });
+  return words;
+}

@@ -4,24 +4,19 @@
 // Invariant between calls: state and logits are those after exactly the tokens that each stream has been given and has
 // yielded.
 
-import { CURSOR, CURSOR_COLUMNS, ID_RING } from "./cursor.ts";
+import { cursorWords, ID_RING } from "./cursor.ts";
 import { OutOfMemoryError, UsageError } from "./errors.ts";
+import { laySession, type SessionLayout } from "./layout.ts";
 import { Ledger } from "./ledger.ts";
-import { type Run, VariantTable } from "./machine.ts";
+import type { Run } from "./machine.ts";
 import { formatBytes, total } from "./memory.ts";
-import {
-  type Architecture,
-  type CarriedTensors,
-  type Io,
-  layIo,
-  layScratch,
-  layState,
-  layTree,
-  type Model,
-} from "./model.ts";
-import { type Plan, type Reach, record } from "./plan.ts";
-import { type Bytes, type Data, nextPage, noBytes, type Storage, type Tensor } from "./tensor.ts";
-import type { Contest } from "./tune.ts";
+import type { Model } from "./model.ts";
+import { growPages } from "./pages.ts";
+import type { Plan, Reach } from "./plan.ts";
+import { Shadow } from "./shadow.ts";
+import { clearAll, readAll, type Snapshot, writeAll } from "./snapshot.ts";
+import { Stream, type StreamHost, type StreamOptions } from "./stream.ts";
+import { type Bytes, bytesOf, type Data, type Storage, type Tensor } from "./tensor.ts";
 import { Workspace } from "./workspace.ts";
 
 export interface SessionOptions {
@@ -33,48 +28,10 @@ export interface SessionOptions {
   allLogits?: boolean;
 }
 
-export interface StreamOptions {
-  /** Tokens to generate. Default: until the consumer stops. */
-  maxTokens?: number;
-  /** 0 (the default) takes the likeliest token. */
-  temperature?: number;
-  /** Keep the k likeliest; 0 (the default) keeps all. */
-  topK?: number;
-  /** Keep the smallest set whose probability is at least p; 1 (the default) keeps all. */
-  topP?: number;
-  /** Keep tokens at least this share as likely as the likeliest; 0 (the default) keeps all. */
-  minP?: number;
-  /** Default 0. Same adapter, variants and seed: same tokens. */
-  seed?: number;
-  /** Ends after the token that completes one of these sequences of ids. */
-  stop?: readonly (number | readonly number[])[];
-  signal?: AbortSignal;
-}
-
-/** Everything that a session carries: state, cache up to each stream's length, and the logits that come next. */
-export interface Snapshot {
-  readonly architecture: string;
-  readonly positions: readonly number[];
-  readonly tensors: ReadonlyMap<string, Data>;
-  /** Bytes of the tensors held here. */
-  readonly bytes: number;
-}
-
 /** Tokens run ahead in one submit, and tokens that a roll-back may have to replay. */
 const MOST_AHEAD = ID_RING / 2;
 /** A submit is sized to take about this long: short beside a browser's watchdog, long beside a readback. */
 const SUBMIT_MS = 25;
-
-const bits = (x: number): number => new Uint32Array(new Float32Array([x]).buffer)[0]!;
-
-interface Settings {
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  seed: number;
-}
-const GREEDY: Settings = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0 };
 
 interface Ahead {
   /** Tokens run for each stream. */
@@ -84,105 +41,7 @@ interface Ahead {
   ids: Promise<Data>;
 }
 
-/** One stream of a session. */
-export class Stream {
-  readonly #session: Session;
-  readonly #index: number;
-  /** @internal Ids that were run ahead and not yet yielded. */
-  queue: number[] = [];
-  /** @internal */
-  open = false;
-  /** @internal Tokens that the consumer may still ask for and that are not run yet. */
-  wanted = 0;
-  /** @internal */
-  settings: Settings = GREEDY;
-
-  constructor(session: Session, index: number) {
-    this.#session = session;
-    this.#index = index;
-  }
-
-  /** Tokens that the stream holds: given and yielded. */
-  get position(): number {
-    return this.#session.positions[this.#index]!;
-  }
-
-  /**
-   * Generates tokens. When the consumer stops early (break, an abort, a stop sequence), the stream holds exactly the
-   * tokens that it has yielded. Throws UsageError, OutOfMemoryError, DeviceLostError, or the signal's reason.
-   */
-  async *stream(options: StreamOptions = {}): AsyncGenerator<number, void, void> {
-    const { maxTokens = Number.POSITIVE_INFINITY, signal } = options;
-    const settings = checkSettings(options);
-    const stops = (options.stop ?? [])
-      .map((s) => (typeof s === "number" ? [s] : [...s]))
-      .filter((s) => s.length > 0);
-    if (!(maxTokens >= 0)) throw new UsageError(`maxTokens is ${maxTokens}; a number from 0 is wanted`);
-    if (this.open) throw new UsageError(`stream ${this.#index} is already being read`);
-    if (this.position === 0)
-      throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
-    signal?.throwIfAborted();
-    this.open = true;
-    const tail: number[] = [];
-    const longest = Math.max(0, ...stops.map((s) => s.length));
-    try {
-      await this.#session.begin(() => {
-        this.wanted = Math.ceil(maxTokens);
-        this.settings = settings;
-      });
-      for (let n = 0; n < maxTokens; n++) {
-        const id = await this.#session.next(this.#index);
-        signal?.throwIfAborted();
-        this.#session.accept(this.#index);
-        yield id;
-        tail.push(id);
-        if (tail.length > longest) tail.shift();
-        if (
-          stops.some(
-            (s) => s.length <= tail.length && s.every((x, i) => x === tail[tail.length - s.length + i]),
-          )
-        )
-          return;
-      }
-    } finally {
-      this.open = false;
-      this.wanted = 0;
-      await this.#session.settle();
-    }
-  }
-}
-
-function checkSettings(o: StreamOptions): Settings {
-  const wanted = (name: keyof Settings, value: number, ok: boolean, what: string) => {
-    if (!ok) throw new UsageError(`${name} is ${value}; ${what} is wanted`);
-    return value;
-  };
-  const { temperature = 0, topK = 0, topP = 1, minP = 0, seed = 0 } = o;
-  return {
-    temperature: wanted(
-      "temperature",
-      temperature,
-      temperature >= 0 && Number.isFinite(temperature),
-      "a number from 0",
-    ),
-    topK: wanted("topK", topK, Number.isInteger(topK) && topK >= 0, "a whole number from 0"),
-    topP: wanted("topP", topP, topP > 0 && topP <= 1, "a number above 0 and up to 1"),
-    minP: wanted("minP", minP, minP >= 0 && minP <= 1, "a number from 0 to 1"),
-    seed: wanted(
-      "seed",
-      seed,
-      Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32,
-      "a whole number from 0 below 2^32",
-    ),
-  };
-}
-
-interface Shadow {
-  positions: number[];
-  parity: 0 | 1;
-}
-
-export class Session {
+export class Session implements StreamHost {
   readonly model: Model;
   readonly streams: readonly Stream[];
   /** Tokens that each stream holds: given and yielded. */
@@ -190,21 +49,17 @@ export class Session {
   readonly chunk: number;
 
   readonly #B: number;
-  readonly #carried: CarriedTensors;
-  readonly #io: { storages: Storage[]; view(T: number): Io };
   readonly #allLogits: boolean;
-  readonly #held: Storage[];
-  readonly #plans: readonly Plan[];
-  readonly #workspace: Workspace;
-  readonly #step: { greedy: readonly Plan[]; sampled: readonly Plan[] };
-  readonly #prefill: ReadonlyMap<number, readonly Plan[]>;
+  readonly #layout: SessionLayout;
+  readonly #shadow: Shadow;
   readonly #staging: readonly Storage[];
-  readonly #shadows: readonly (readonly [from: () => Storage, shadow: Storage])[];
+  /** All that is allocated here and does not grow. */
+  readonly #held: readonly Storage[];
+  readonly #workspace: Workspace;
 
   /** Positions with what was run ahead. */
   #run: number[];
   #parity: 0 | 1 = 0;
-  #shadow: Shadow | null = null;
   #ahead: Ahead[] = [];
   #stagingTurn = 0;
   #batch = 1;
@@ -222,7 +77,7 @@ export class Session {
         throw new UsageError(`${name} is ${value}; a whole number from 1 is wanted`);
     }
     const session = new Session(model, streams, chunk, allLogits);
-    await preflight(model, session, options);
+    if (model.machine.kind === "gpu") await session.#preflight(options);
     try {
       await model.machine.allocate(session.#held);
       await session.#workspace.open();
@@ -233,14 +88,17 @@ export class Session {
     return session;
   }
 
-  /** @internal The plans that a session runs most, with nothing allocated: steps, and prefill by whole chunks. */
-  static plans(model: Model, { streams = 1, chunk = 512 }: SessionOptions): readonly Plan[] {
-    const session = new Session(model, streams, chunk, false);
-    return [...session.#step.greedy, ...session.#step.sampled, ...session.#prefill.get(chunk)!];
+  /**
+   * Bytes by category that a session of this model will hold with a cache for `length` tokens a stream, weights included:
+   * the same session opened on the ledger, with the machine's own variants.
+   */
+  static async predict(model: Model, options: SessionOptions = {}, length = 0): Promise<Bytes> {
+    const session = await Session.open({ ...model, machine: new Ledger(model.machine.variants) }, options);
+    await session.reserve(length);
+    return session.memory();
   }
 
   private constructor(model: Model, B: number, chunk: number, allLogits: boolean) {
-    const { architecture, config } = model;
     this.model = model;
     this.chunk = chunk;
     this.#B = B;
@@ -248,76 +106,49 @@ export class Session {
     this.positions = new Array<number>(B).fill(0);
     this.#run = [...this.positions];
     this.streams = this.positions.map((_, b) => new Stream(this, b));
-
-    const sizes = [...new Set([chunk, 64, 8, 1])].filter((T) => T <= chunk);
-    this.#carried = layState(architecture, config, B);
-    this.#io = layIo(architecture, config, { B, T: chunk }, allLogits);
-    const scratch = layScratch(architecture, config, B, sizes);
-    const V = architecture.vocabulary(config);
-    const plan = (label: string, T: number, parity: 0 | 1, sample?: { greedy: boolean }) =>
-      record(`${label} ${T}`, (m) => {
-        const full = this.#io.view(T);
-        // only prefill fills the logits of every position
-        const { allLogits: _, ...io } = full;
-        if (sample) architecture.sample(m, io, { B, V, ...sample });
-        const t = { w: model.weights, s: this.#carried.tree(parity), x: scratch.view(T) };
-        architecture.forward(m, config, t, sample ? io : full, { B, T });
-        architecture.advance(m, io, { B, T });
-      });
-    const parities = this.#carried.sides[0].length > 0 ? ([0, 1] as const) : ([0] as const);
-    this.#step = {
-      greedy: parities.map((p) => plan("step", 1, p, { greedy: true })),
-      sampled: parities.map((p) => plan("sampled step", 1, p, { greedy: false })),
-    };
-    this.#prefill = new Map(sizes.map((T) => [T, parities.map((p) => plan("prefill", T, p))]));
-    this.#plans = [...this.#step.greedy, ...this.#step.sampled, ...[...this.#prefill.values()].flat()];
-    this.#workspace = new Workspace(model.machine, this.#plans);
-
-    // what a roll-back needs: all that is overwritten in place, and the logits that the next token is drawn from
-    const shadow = (of: Storage): Storage => ({
-      category: "scratch",
-      label: `${of.label}, for roll-back`,
-      bytes: of.bytes,
-    });
-    const { last, logits, ids } = this.#io.view(1);
-    this.#shadows = [
-      ...[...this.#carried.fixed, ...last.storages, ...logits.storages].map(
-        (s) => [() => s, shadow(s)] as const,
-      ),
-      ...this.#carried.sides[0].map(
-        (s, i) => [() => this.#carried.sides[this.#parity][i]!, shadow(s)] as const,
-      ),
-    ];
-    this.#staging = [0, 1].map((i) => ({
-      category: "staging",
-      label: `ids ${i}`,
-      bytes: ids.storages[0]!.bytes,
-    }));
-    const { fixed, sides } = this.#carried;
-    const shadows = this.#shadows.map(([, s]) => s);
+    this.#layout = laySession(model.architecture, model.config, model.weights, { B, chunk, allLogits });
+    const { carried, io, scratch, greedy, sampled, prefill } = this.#layout;
+    this.#workspace = new Workspace(model.machine, [...greedy, ...sampled, ...[...prefill.values()].flat()]);
+    this.#shadow = new Shadow(carried, io.view(1));
+    const { bytes } = io.view(1).ids.storages[0]!;
+    this.#staging = [0, 1].map((i) => ({ category: "staging", label: `ids ${i}`, bytes }));
+    const { storages: shadows } = this.#shadow;
     this.#held = [
-      ...fixed,
-      ...sides.flat(),
-      ...this.#io.storages,
-      ...scratch.storages,
+      ...carried.fixed,
+      ...carried.sides.flat(),
+      ...io.storages,
+      ...scratch,
       ...shadows,
       ...this.#staging,
     ];
   }
 
+  /** What the session will ask is known before anything is allocated: the ledger opens the same one. */
+  async #preflight(options: SessionOptions): Promise<void> {
+    const { machine, architecture, storages } = this.model;
+    const asked = total(await Session.predict(this.model, options)) - total(bytesOf(storages));
+    const held = total(machine.live());
+    if (held + asked <= machine.maxBytes) return;
+    throw new OutOfMemoryError(
+      `a session of ${this.#B} streams of ${architecture.name} asks ${formatBytes(asked)} with ${formatBytes(held)} held, the limit (maxBytes) is ${formatBytes(machine.maxBytes)}`,
+      asked,
+      held,
+    );
+  }
+
   /** Dispatches that one token takes at the length that the streams have now. */
   get dispatchesPerToken(): number {
-    return this.#plan(this.#step.greedy).dispatches.length;
+    return this.#plan(this.#layout.greedy).dispatches.length;
   }
 
   /** Slots of the paged cache; 0 where the model has none. */
   get capacity(): number {
-    return this.#carried.paged[0]?.capacity ?? 0;
+    return this.#layout.carried.paged[0]?.capacity ?? 0;
   }
 
   /** Bytes that this session and its model hold, by category. */
   memory(): Bytes {
-    const paged = this.#carried.paged.flatMap((t) => t.storages);
+    const paged = this.#layout.carried.paged.flatMap((t) => t.storages);
     return bytesOf([...this.model.storages, ...this.#held, ...this.#workspace.storages, ...paged]);
   }
 
@@ -332,46 +163,15 @@ export class Session {
       throw new UsageError(
         `a context of ${length} tokens is asked for; ${architecture.name} reaches ${longest} tokens`,
       );
-    const { paged } = this.#carried;
+    const { paged } = this.#layout.carried;
     if (paged.length === 0 || this.capacity >= length) return;
-    const { machine } = this.model;
-    const before = this.capacity;
-    const grown: Storage[] = [];
-    try {
-      while (this.capacity < length) {
-        const slots = nextPage(this.capacity);
-        const pages = paged.map((t) => t.pageStorage(slots));
-        await machine.allocate(pages);
-        grown.push(...pages);
-        paged.forEach((t, i) => {
-          t.pages.push(slots);
-          t.storages.push(pages[i]!);
-        });
-      }
-      await this.#workspace.repage();
-    } catch (error) {
-      const reached = this.capacity;
-      for (const t of paged) {
-        while (t.capacity > before) {
-          t.pages.pop();
-          t.storages.pop();
-        }
-      }
-      machine.free(grown);
-      await this.#workspace.repage();
-      if (!(error instanceof OutOfMemoryError)) throw error;
-      const { askedBytes, heldBytes } = error;
-      throw new OutOfMemoryError(
-        `a context of ${length} tokens does not fit: the page after token ${reached} asks ${formatBytes(askedBytes)} with ${formatBytes(heldBytes)} held; the longest that fits is ${reached} tokens (${error.message})`,
-        askedBytes,
-        heldBytes,
-      );
-    }
+    await growPages(this.model.machine, paged, length, () => this.#workspace.repage());
   }
 
   /**
    * Feeds token ids: one list, or one a stream (they may differ in length, or be empty).
-   * Throws UsageError for an id outside the vocabulary, before anything is run; OutOfMemoryError; DeviceLostError.
+   * An aborted prefill leaves the streams with the chunks that were fed. Throws UsageError for an id outside the
+   * vocabulary, before anything is run; OutOfMemoryError; DeviceLostError; the signal's reason.
    */
   async prefill(
     ids: readonly number[] | readonly (readonly number[])[],
@@ -387,7 +187,7 @@ export class Session {
     const V = this.model.architecture.vocabulary(this.model.config);
     const out = lists.map((list) => new Float32Array(list.length * V));
     const collect = async (T: number, counts: readonly number[], done: readonly number[]) => {
-      const all = (await this.model.machine.read(this.#io.view(T).allLogits!)) as Float32Array;
+      const all = (await this.model.machine.read(this.#layout.io.view(T).allLogits!)) as Float32Array;
       counts.forEach((n, b) => {
         out[b]!.set(all.subarray(b * T * V, (b * T + n) * V), done[b]! * V);
       });
@@ -398,7 +198,9 @@ export class Session {
 
   /** The logits that follow each stream's last token, [B, V]. */
   async logits(): Promise<Float32Array> {
-    return (await this.#locked(() => this.model.machine.read(this.#io.view(1).logits))) as Float32Array;
+    return (await this.#locked(() =>
+      this.model.machine.read(this.#layout.io.view(1).logits),
+    )) as Float32Array;
   }
 
   /** Generates tokens from the only stream: see `Stream.stream`. With more streams use `session.streams[b]`. */
@@ -411,11 +213,8 @@ export class Session {
   async snapshot(): Promise<Snapshot> {
     return this.#locked(async () => {
       await this.#takeBack();
-      const tensors = new Map<string, Data>();
-      for (const [path, tensor] of this.#saved()) tensors.set(path, await this.model.machine.read(tensor));
-      let bytes = 0;
-      for (const data of tensors.values()) bytes += data.byteLength;
-      return { architecture: this.model.architecture.name, positions: [...this.positions], tensors, bytes };
+      const held = await readAll(this.model.machine, this.#saved());
+      return { architecture: this.model.architecture.name, positions: [...this.positions], ...held };
     });
   }
 
@@ -430,16 +229,8 @@ export class Session {
     await this.#locked(async () => {
       await this.#takeBack();
       await this.reserve(Math.max(...snapshot.positions));
-      for (const [path, tensor] of this.#saved()) {
-        const data = snapshot.tensors.get(path);
-        if (!data) throw new UsageError(`the snapshot has no ${path}`);
-        machine.write(tensor, resized(tensor, data));
-      }
-      snapshot.positions.forEach((p, b) => {
-        this.positions[b] = p;
-      });
-      this.#run = [...this.positions];
-      this.#shadow = null;
+      writeAll(machine, this.#saved(), snapshot);
+      this.#stand(snapshot.positions);
     });
   }
 
@@ -447,12 +238,17 @@ export class Session {
   async reset(): Promise<void> {
     await this.#locked(async () => {
       await this.#takeBack();
-      for (const [, tensor] of this.#saved())
-        if (!tensor.pages) this.model.machine.write(tensor, zerosOf(tensor));
-      this.positions.fill(0);
-      this.#run = [...this.positions];
-      this.#shadow = null;
+      clearAll(this.model.machine, this.#saved());
+      this.#stand(this.positions.map(() => 0));
     });
+  }
+
+  #stand(positions: readonly number[]): void {
+    positions.forEach((p, b) => {
+      this.positions[b] = p;
+    });
+    this.#run = [...positions];
+    this.#shadow.taken = null;
   }
 
   /** Frees what the session holds; the model stays. */
@@ -461,14 +257,10 @@ export class Session {
     this.#destroyed = true;
     this.#workspace.destroy();
     this.model.machine.free(this.#held);
-    for (const t of this.#carried.paged) this.model.machine.free(t.storages);
+    for (const t of this.#layout.carried.paged) this.model.machine.free(t.storages);
   }
 
-  /**
-   * @internal Lets a stream in: a roll-back replays with the settings of now, so nothing that was drawn with others may
-   * be left to replay. `enter` is called in the same turn, so that streams begun together run together from the first
-   * token on.
-   */
+  /** @internal `enter` is called in the same turn, so that streams begun together run together from the first token. */
   async begin(enter: () => void): Promise<void> {
     await this.#locked(async () => {
       await this.#takeBack();
@@ -476,7 +268,7 @@ export class Session {
     });
   }
 
-  /** @internal The next id of a stream; runs ahead where the queue is short. */
+  /** @internal Runs ahead where the queue is short. */
   async next(b: number): Promise<number> {
     const stream = this.streams[b]!;
     while (stream.queue.length === 0) {
@@ -491,13 +283,13 @@ export class Session {
     return stream.queue[0]!;
   }
 
-  /** @internal The consumer takes the id that `next` gave. */
+  /** @internal */
   accept(b: number): void {
     this.streams[b]!.queue.shift();
     this.positions[b]!++;
   }
 
-  /** @internal Takes back what was run ahead and will not be consumed. */
+  /** @internal */
   async settle(): Promise<void> {
     if (this.#destroyed) return;
     await this.#locked(async () => {
@@ -533,25 +325,12 @@ export class Session {
   }
 
   #flip(runs: number): void {
-    if (this.#carried.sides[0].length > 0) this.#parity = ((this.#parity + runs) % 2) as 0 | 1;
+    if (this.#layout.carried.sides[0].length > 0) this.#parity = ((this.#parity + runs) % 2) as 0 | 1;
   }
 
-  /** Writes the cursor: each stream's position, what it may consume in a run, and what it still has to. */
   #writeCursor(T: number, remaining: readonly number[]): void {
-    const words = new Uint32Array(this.#B * CURSOR_COLUMNS);
-    this.#run.forEach((position, b) => {
-      const { settings } = this.streams[b]!;
-      const row = b * CURSOR_COLUMNS;
-      words[row + CURSOR.position] = position;
-      words[row + CURSOR.count] = Math.min(T, remaining[b]!);
-      words[row + CURSOR.remaining] = remaining[b]!;
-      words[row + CURSOR.seed] = settings.seed;
-      words[row + CURSOR.temperature] = bits(settings.temperature);
-      words[row + CURSOR.topK] = settings.topK;
-      words[row + CURSOR.topP] = bits(settings.topP);
-      words[row + CURSOR.minP] = bits(settings.minP);
-    });
-    this.model.machine.write(this.#io.view(T).cursor, words);
+    const words = cursorWords(T, this.#run, remaining, (b) => this.streams[b]!.settings);
+    this.model.machine.write(this.#layout.io.view(T).cursor, words);
   }
 
   #lists(ids: readonly number[] | readonly (readonly number[])[]): readonly (readonly number[])[] {
@@ -579,7 +358,7 @@ export class Session {
     collect?: (T: number, counts: readonly number[], done: readonly number[]) => Promise<void>,
   ): Promise<void> {
     await this.#takeBack();
-    this.#shadow = null;
+    this.#shadow.taken = null;
     const { machine } = this.model;
     await this.reserve(Math.max(...lists.map((list, b) => this.positions[b]! + list.length)));
     const of = Math.max(...lists.map((list) => list.length));
@@ -593,9 +372,9 @@ export class Session {
       counts.forEach((n, b) => {
         tokens.set(lists[b]!.slice(done[b]!, done[b]! + n), b * T);
       });
-      const run = this.#plan(this.#prefill.get(T)!, this.#reach(counts));
+      const run = this.#plan(this.#layout.prefill.get(T)!, this.#reach(counts));
       await machine.prepare(run.dispatches);
-      machine.write(this.#io.view(T).tokens, tokens);
+      machine.write(this.#layout.io.view(T).tokens, tokens);
       this.#writeCursor(T, counts);
       machine.submit([run]);
       this.#flip(1);
@@ -611,7 +390,7 @@ export class Session {
 
   /** The chunk that takes `left` tokens with the least work: padding up to half a chunk beats a second run. */
   #chunkSize(left: number): number {
-    const sizes = [...this.#prefill.keys()].sort((a, b) => a - b);
+    const sizes = [...this.#layout.prefill.keys()].sort((a, b) => a - b);
     return sizes.find((T) => T >= left && left > T / 2) ?? sizes.filter((T) => T <= left).at(-1)!;
   }
 
@@ -634,7 +413,7 @@ export class Session {
     const steps = Math.max(...counts);
     if (steps === 0) return;
     await this.reserve(Math.max(...this.#run.map((p, b) => p + counts[b]!)));
-    if (idle()) this.#takeShadow();
+    if (idle()) this.#shadow.take(machine, this.#run, this.#parity);
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     const from = [...this.#run];
     await this.#steps(counts, sampled);
@@ -642,7 +421,7 @@ export class Session {
       this.streams[b]!.wanted -= n;
     });
     const staging = this.#staging[this.#stagingTurn++ % this.#staging.length]!;
-    const ids = machine.fetch(this.#io.view(1).ids, staging);
+    const ids = machine.fetch(this.#layout.io.view(1).ids, staging);
     ids.catch(() => undefined);
     this.#ahead.push({ counts, from, ids });
     this.#pace(steps, ids);
@@ -650,7 +429,7 @@ export class Session {
 
   /** Tokens that a roll-back would have to replay. */
   #age(): number {
-    const { positions } = this.#shadow ?? { positions: this.#run };
+    const { positions } = this.#shadow.taken ?? { positions: this.#run };
     return Math.max(...this.#run.map((p, b) => p - positions[b]!));
   }
 
@@ -673,7 +452,7 @@ export class Session {
   async #steps(counts: readonly number[], sampled: boolean): Promise<void> {
     const { machine } = this.model;
     const steps = Math.max(...counts);
-    const plans = sampled ? this.#step.sampled : this.#step.greedy;
+    const plans = sampled ? this.#layout.sampled : this.#layout.greedy;
     const reach = this.#reach(counts);
     const runs: Run[] = [];
     for (let i = 0; i < steps; i++) {
@@ -698,11 +477,6 @@ export class Session {
     });
   }
 
-  #takeShadow(): void {
-    this.#shadow = { positions: [...this.#run], parity: this.#parity };
-    this.model.machine.copy(this.#shadows.map(([from, shadow]) => [from(), shadow] as const));
-  }
-
   /** Rolls every stream back to what it has yielded: the shadow's state, and the steps since then run again. */
   async #takeBack(): Promise<void> {
     while (this.#ahead.length > 0) await this.#ahead.shift()!.ids;
@@ -711,9 +485,8 @@ export class Session {
       stream.queue = [];
     });
     if (this.#run.every((p, b) => p === this.positions[b])) return;
-    const { positions, parity } = this.#shadow!;
+    const { positions, parity } = this.#shadow.putBack(this.model.machine);
     this.#parity = parity;
-    this.model.machine.copy(this.#shadows.map(([from, shadow]) => [shadow, from()] as const));
     const counts = this.positions.map((p, b) => p - positions[b]!);
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     this.#run = [...positions];
@@ -722,76 +495,8 @@ export class Session {
 
   /** What a snapshot holds, by name. */
   #saved(): [string, Tensor][] {
-    const { last, logits } = this.#io.view(1);
-    const paged = this.#carried.paged.map((t): [string, Tensor] => [t.label, t]);
-    return [...this.#carried.tensors(this.#parity), ...paged, ["last", last], ["logits", logits]];
+    const { last, logits } = this.#layout.io.view(1);
+    const paged = this.#layout.carried.paged.map((t): [string, Tensor] => [t.label, t]);
+    return [...this.#layout.carried.tensors(this.#parity), ...paged, ["last", last], ["logits", logits]];
   }
-}
-
-/** What a session will ask is known before anything is allocated: the ledger opens the same one. */
-async function preflight(model: Model, session: Session, options: SessionOptions): Promise<void> {
-  const { machine } = model;
-  if (machine.kind !== "gpu") return;
-  const ledger = await predict(model, options);
-  const asked = total(ledger) - total(bytesOf(model.storages));
-  const held = total(machine.live());
-  if (held + asked > machine.maxBytes) {
-    throw new OutOfMemoryError(
-      `a session of ${session.streams.length} streams of ${model.architecture.name} asks ${formatBytes(asked)} with ${formatBytes(held)} held, the limit (maxBytes) is ${formatBytes(machine.maxBytes)}`,
-      asked,
-      held,
-    );
-  }
-}
-
-/**
- * Bytes by category that a session of this model will hold with a cache for `length` tokens a stream, weights included:
- * the same session opened on the ledger, with the machine's own variants.
- */
-export async function predict(model: Model, options: SessionOptions = {}, length = 0): Promise<Bytes> {
-  const session = await Session.open({ ...model, machine: new Ledger(model.machine.variants) }, options);
-  await session.reserve(length);
-  return session.memory();
-}
-
-/** The uses of kernels that sessions of this architecture will make: what a race is run over. */
-export function contests(architecture: Architecture, config: unknown, options: SessionOptions): Contest[] {
-  const machine = new Ledger(new VariantTable("cpu", new Set()));
-  const { tensors } = layTree(architecture.weights(config), "weights", architecture.name);
-  const model: Model = {
-    architecture,
-    config,
-    machine,
-    weights: tensors,
-    storages: [],
-    parameters: 0,
-    destroy() {},
-  };
-  return Session.plans(model, options).flatMap((plan) => plan.ops);
-}
-
-const bytesOf = (storages: readonly Storage[]): Bytes => {
-  const bytes = noBytes();
-  for (const s of storages) bytes[s.category] += s.bytes;
-  return bytes;
-};
-
-const zerosOf = (tensor: Tensor): Data => {
-  const n = tensor.spec.shape.reduce((a, b) => a * b, 1);
-  return tensor.spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
-};
-
-/** A paged tensor's data from a session whose cache had another capacity. */
-function resized(tensor: Tensor, data: Data): Data {
-  const { shape, pagedAxis } = tensor.spec;
-  const wanted = zerosOf(tensor);
-  if (pagedAxis === undefined || wanted.length === data.length) return data;
-  const inner = shape.slice(pagedAxis + 1).reduce((a, b) => a * b, 1);
-  const outer = shape.slice(0, pagedAxis).reduce((a, b) => a * b, 1);
-  const from = data.length / outer / inner;
-  const slots = Math.min(from, shape[pagedAxis]!);
-  for (let o = 0; o < outer; o++) {
-    wanted.set(data.subarray(o * from * inner, (o * from + slots) * inner), o * shape[pagedAxis]! * inner);
-  }
-  return wanted;
 }

@@ -32,6 +32,13 @@ export interface Storage {
   readonly bytes: number;
 }
 
+/** Bytes of storages by category. */
+export function bytesOf(storages: readonly Storage[]): Bytes {
+  const bytes = noBytes();
+  for (const s of storages) bytes[s.category] += s.bytes;
+  return bytes;
+}
+
 /** A view of a storage (or of one storage a page) with a shape. */
 export interface Tensor {
   readonly label: string;

@@ -5,7 +5,7 @@ import { GpuMachine } from "../engine/gpu.ts";
 import { type AdapterDescription, type DeviceOptions, openGpu } from "../engine/gpuDevice.ts";
 import type { Machine } from "../engine/machine.ts";
 import type { Model as EngineModel } from "../engine/model.ts";
-import { predict, Session, type SessionOptions } from "../engine/session.ts";
+import { Session, type SessionOptions } from "../engine/session.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import type { Config } from "./config.ts";
 import { type LoadOptions, loadCheckpoint, loadRandom } from "./load.ts";
@@ -99,7 +99,7 @@ export class Model {
 
   /** Bytes by category that such a session will hold at `length` tokens a stream, weights included; allocates nothing. */
   predict(options: SessionOptions = {}, length = 0): Promise<Bytes> {
-    return predict(this.loaded, options, length);
+    return Session.predict(this.loaded, options, length);
   }
 
   /** Frees the weights; sessions over them must be destroyed first. */

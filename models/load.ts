@@ -1,9 +1,10 @@
 // From a checkpoint's folder, or a configuration and a seed, to a model on a machine.
 
 import { GpuMachine } from "../engine/gpu.ts";
+import { contests } from "../engine/layout.ts";
+import { checkBindings, type LoadProgress, loadModel } from "../engine/loadModel.ts";
 import type { Machine } from "../engine/machine.ts";
-import { checkBindings, type LoadProgress, loadModel, type Model, type ReadWeight } from "../engine/model.ts";
-import { contests } from "../engine/session.ts";
+import type { Model, ReadWeight } from "../engine/model.ts";
 import { race, type Verdict } from "../engine/tune.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { type Config, modelType } from "./config.ts";
@@ -71,7 +72,7 @@ async function load(
   checkBindings(architecture, config, machine.maxBindingBytes);
   if (machine instanceof GpuMachine && (options.tune ?? true)) {
     const { streams = 1, chunk = 512 } = options;
-    await race(machine, contests(architecture, config, { streams, chunk }), options.onVerdict);
+    await race(machine, contests(architecture, config, { B: streams, chunk }), options.onVerdict);
   }
   return loadModel(machine, architecture, config, read, options.onProgress);
 }

@@ -3,7 +3,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { total } from "../engine/memory.ts";
-import type { Session, StreamOptions } from "../engine/session.ts";
+import type { Session } from "../engine/session.ts";
+import type { StreamOptions } from "../engine/stream.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
 import { compare } from "./tools/kernelCase.ts";

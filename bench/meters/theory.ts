@@ -1,9 +1,10 @@
 // What the ledger says: the same sessions, opened and run on the machine that only counts.
 
 import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
+import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
 import type { Run, VariantTable } from "../../engine/machine.ts";
-import { type Architecture, layTree, type Model } from "../../engine/model.ts";
+import type { Architecture, Model } from "../../engine/model.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
 import type { Test } from "../tests.ts";
