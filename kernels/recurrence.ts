@@ -115,20 +115,20 @@ fn keys(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + h) * Dk; }
 fn values(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + Hk) * Dk + h * Dv; }
 `;
 
-/** Vec4 columns of a head's state that a thread of a `cpu` variant takes: each shares what it reads of k and q. */
-const columnsPerThread = ({ Dv }: S) => largestDivisor(ceilDiv(Dv, 4), 4);
-const columnGroups = (s: S) => (s.B * s.Hk * ceilDiv(s.Dv, 4)) / columnsPerThread(s);
+/** Vec4 columns of a head's state that a thread takes, up to `most`: they share what it reads of k and q. */
+const columnsOf = ({ Dv }: S, most: number) => largestDivisor(ceilDiv(Dv, 4), most);
+/** Threads, or quads of threads, with so many columns each. */
+const groupsOf = (s: S, columns: number) => (s.B * s.Hk * ceilDiv(s.Dv, 4)) / columns;
 
 /** Past the end of a head's values the padding of the state's rows is kept at what it was. */
 const valueText = ({ Dv }: S, at: string, column: string) =>
   Dv % 4 === 0 ? `qkv[${at}]` : `select(0.0, qkv[${at}], ${column} < Dv)`;
 
 /** From here on `first` is the group's first vec4 column, of stream b and head h, and n the stream's count. */
-const groupWgsl = (s: S) => {
-  const columns = columnsPerThread(s);
+const groupWgsl = (s: S, columns: number) => {
   const tiles = ceilDiv(s.Dv, 4) / columns;
   return `
-  if (group >= ${columnGroups(s)}u) { return; }
+  if (group >= ${groupsOf(s, columns)}u) { return; }
   let first = group % ${tiles}u * ${columns}u;
   let h = group / ${tiles}u % Hk;
   let b = group / ${tiles}u / Hk;
@@ -138,7 +138,7 @@ const groupWgsl = (s: S) => {
 /** For one token or a few: the state stays where it is, and each element is read and written once a token. */
 function inPlace(r: Recurrence): Variant<RecurrenceLetter> {
   const text = (s: S) => {
-    const columns = columnsPerThread(s);
+    const columns = columnsOf(s, 4);
     const G = s.Hq / s.Hk;
     const outputs = (f: (g: number, c: number) => string) => each(G, (g) => each(columns, (c) => f(g, c)));
     const output = (g: number, c: number) => `o[(token * Hq + h * G + ${g}u) * Dv4 + first + ${c}u]`;
@@ -149,7 +149,7 @@ function inPlace(r: Recurrence): Variant<RecurrenceLetter> {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let group = workgroupIndex(wg) * WG + lane;
-  ${groupWgsl(s)}
+  ${groupWgsl(s, columns)}
   for (var token = b * T; token < (b + 1u) * T; token++) {
     ${outputs((g, c) => `var o${g}${c} = vec4f();`)}
     ${when(
@@ -176,14 +176,15 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     suits: "cpu",
     when: ({ T }) => T <= FEW,
     views: { state: "vec4f", o: "vec4f" },
-    passes: [{ workgroup: 4, grid: (s) => ceilDiv(columnGroups(s), 4), wgsl: text }],
+    passes: [{ workgroup: 4, grid: (s) => ceilDiv(groupsOf(s, columnsOf(s, 4)), 4), wgsl: text }],
   };
 }
 /** Tokens up to which moving the state into registers and back costs more than it saves. */
 const FEW = 4;
 
-/** Key rows that a thread holds at a time: more of them spill too much. */
-const ROWS = 16;
+/** Key rows and vec4 columns that a thread holds at a time: twice either takes SwiftShader's compiler a second. */
+const ROWS = 8;
+const COLUMNS = 2;
 
 /**
  * The state stays in registers while time runs. A quad of a subgroup, or a single thread, owns a group of columns;
@@ -197,7 +198,7 @@ function registers(r: Recurrence, lanes: 1 | 4): Variant<RecurrenceLetter> {
   const text = (s: S) => {
     const blocks = ceilDiv(ceilDiv(s.Dk, lanes), ROWS);
     const rows = ceilDiv(ceilDiv(s.Dk, lanes), blocks);
-    const columns = columnsPerThread(s);
+    const columns = columnsOf(s, COLUMNS);
     const G = s.Hq / s.Hk;
     const whole = blocks * rows * lanes === s.Dk;
     // a row past the end reads the last one and counts for nothing
@@ -232,7 +233,7 @@ function registers(r: Recurrence, lanes: 1 | 4): Variant<RecurrenceLetter> {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let group = workgroupIndex(wg)${when(!quad, " * WG + lane")};
-  ${groupWgsl(s)}
+  ${groupWgsl(s, columns)}
   for (var token = b * T + n; token < (b + 1u) * T; token++) {
     ${outputs((g, c) => `${output(g, c)} = ${zero};`)}
     ${when(r.normalise, `if (first == 0u) { ${each(G, (g) => `${denominator(g)} = 0.0;`)} }`)}
@@ -289,7 +290,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     ...(mapped ? { scratch: { query: ["B", "T", "Hq", "Dk"], key: ["B", "T", "Hk", "Dk"] } as const } : {}),
     passes: [
       ...(mapped ? [mapPass(r)] : []),
-      { workgroup: 4, grid: (s) => (quad ? columnGroups(s) : ceilDiv(columnGroups(s), 4)), wgsl: text },
+      { workgroup: 4, grid: (s) => ceilDiv(groupsOf(s, columnsOf(s, COLUMNS)), quad ? 1 : 4), wgsl: text },
     ],
   };
 }
@@ -328,13 +329,15 @@ fn quadSum(x: f32) -> f32 { let pair = x + quadSwapX(x); return pair + quadSwapY
 
 /** Vec4 columns of the state that a workgroup owns: 128 bytes of each of its rows. */
 const TILE = 8;
+/** Workgroup memory that staging aims at: SwiftShader compiles a store for every zero that it starts with. */
+const STAGED_BYTES = 4096;
 /** WebGPU's default limit. */
-const WORKGROUP_BYTES = 16384;
+const MOST_BYTES = 16384;
 
 /**
  * A workgroup owns a tile of a head's columns; its threads hold every `teams`-th row of a vec4 column in registers.
- * Queries, keys and decays of several tokens are staged at a time, and the partial outputs of those tokens added up
- * together, so that a token costs a quarter of a barrier.
+ * Queries, keys and decays of a few tokens are staged at a time, and the partial outputs of those tokens added up
+ * together, so that they share two barriers.
  */
 function staged(r: Recurrence): Variant<RecurrenceLetter> {
   const split = ({ T, Hq, Hk, Dk, Dv }: S) => {
@@ -343,8 +346,16 @@ function staged(r: Recurrence): Variant<RecurrenceLetter> {
     const G = Hq / Hk;
     const perToken =
       4 * Dk * (1 + G + (r.gated ? 1 : 0)) + 4 * G * teams * (4 * columns + (r.normalise ? 1 : 0));
-    const chunk = Math.min(8, T, Math.floor(WORKGROUP_BYTES / perToken));
-    return { teams, columns, chunk, rows: ceilDiv(Dk, teams), tiles: ceilDiv(ceilDiv(Dv, 4), columns) };
+    const chunk = Math.min(T, Math.max(1, Math.floor(STAGED_BYTES / perToken)));
+    const bytes = chunk * perToken;
+    return {
+      teams,
+      columns,
+      chunk,
+      bytes,
+      rows: ceilDiv(Dk, teams),
+      tiles: ceilDiv(ceilDiv(Dv, 4), columns),
+    };
   };
 
   const text = (s: S) => {
@@ -446,7 +457,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 
   return {
     suits: "gpu",
-    when: (s) => split(s).chunk > 0,
+    when: (s) => split(s).bytes <= MOST_BYTES,
     views: { state: "vec4f", o: "vec4f" },
     passes: [
       {
