@@ -26,6 +26,7 @@ export class BenchRun {
   readonly #environment: Environment;
   readonly #tests: readonly Test[];
   readonly #extra: readonly Field[];
+  readonly #folder: string;
   readonly #progress;
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
@@ -40,12 +41,21 @@ export class BenchRun {
     this.#environment = environment;
     this.#tests = expandTests(options);
     this.#extra = varyingFields(options);
+    const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
+    this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
     this.#progress = wanted ? createProgress(this.subjects.length, this.#tests) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
     ];
+  }
+
+  /** Makes the folder of the results: before anything is run for nothing. */
+  async makeFolder(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true }).catch((error: Error) => {
+      throw new Error(`--out: ${this.#folder} could not be made (${error.message})`);
+    });
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -57,9 +67,6 @@ export class BenchRun {
       if (signal.aborted) resolve();
       signal.addEventListener("abort", () => resolve(), { once: true });
     });
-    const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
-    const folder = this.#options.out ?? join(project, "bench/results", stamp);
-    await mkdir(folder, { recursive: true });
     try {
       await Promise.race([this.#run(runtime, signal), aborted]);
     } finally {
@@ -69,8 +76,8 @@ export class BenchRun {
     if (this.#rows.length === 0) return { failed: false, report: null };
     this.#print((printer) => printer.footer(environment, this.#rows));
     const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
-    const { report } = await writeResults(folder, results, this.#extra);
-    console.error(`results: ${relative(process.cwd(), folder) || folder}`);
+    const { report } = await writeResults(this.#folder, results, this.#extra);
+    console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     return { failed: this.#rows.some(({ status }) => status === "failed"), report };
   }
 
@@ -132,7 +139,7 @@ export class BenchRun {
   #addRow(row: Row): void {
     this.#rows.push(row);
     this.#print((printer) => printer.row(row));
-    this.#progress.done(this.#model, this.#finished++);
+    this.#progress.done(this.#model, row.test, this.#finished++);
   }
 
   #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {

@@ -20,6 +20,7 @@ await runCommand(async (argv, signal) => {
   const { repetitions, delaySeconds, warmup, seed, maxBytes } = options;
   const environment = ownEnvironment(argv, { commit: buildCommit(), version: ownVersion() }, seed);
   const run = new BenchRun(options, environment);
+  if (!options.listDevices) await run.makeFolder();
   const runtime = await (options.runtime === "node" ? nodeRuntime : chromeRuntime)({
     browser: options.browser,
     software: options.software,

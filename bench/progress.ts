@@ -1,7 +1,5 @@
 // What a run is doing now and how long it may still take, on stderr.
 
-import type { Test } from "./tests.ts";
-
 interface Place {
   isTTY?: boolean | undefined;
   columns?: number | undefined;
@@ -9,10 +7,10 @@ interface Place {
 }
 
 export interface Progress {
-  /** What is done now: one line that is written over on a terminal; elsewhere nothing, as there it would be kept. */
+  /** What is done now; no test: the model is being loaded. */
   step(model: string, test: string | null, what: string): void;
-  /** A row is finished; `test` counts within its model. */
-  done(model: string, test: number): void;
+  /** A row is finished; `number` counts within its model. */
+  done(model: string, test: string, number: number): void;
   /** Takes the line away, so that something else can be printed. */
   clear(): void;
 }
@@ -20,81 +18,91 @@ export interface Progress {
 export const noProgress: Progress = { step() {}, done() {}, clear() {} };
 
 /**
- * Time left: the tests of a model are those of the model before, so a test that was seen is expected to take as long as
- * it took on average, any other as long as a test so far; a model's first test brings its loading with it.
+ * Time left. Every model is loaded and then takes the same tests, so each of these stages is expected to last as long as
+ * it lasted on average for the models before; one that was never seen, as long as a stage so far.
  */
 export class TimeLeft {
+  /** Rows that are finished, and that there will be. */
+  rows = 0;
+  readonly of: number;
   readonly #models: number;
-  readonly #tests: number;
-  readonly #took: number[][];
-  #rows = 0;
+  /** How long the stages lasted: loading, then each test. */
+  readonly #lasted: number[][];
   #last: number;
+  #loaded = false;
 
-  constructor(models: number, tests: readonly Test[], now: number) {
+  constructor(models: number, tests: readonly unknown[], now: number) {
+    this.of = models * tests.length;
     this.#models = models;
-    this.#tests = tests.length;
-    this.#took = tests.map(() => []);
+    this.#lasted = [[], ...tests.map(() => [])];
     this.#last = now;
   }
 
-  get rows(): number {
-    return this.#rows;
+  /** Something is done for a test, or (null) to load a model: a test's first step ends the loading. */
+  step(test: string | null, now: number): void {
+    if (test !== null && !this.#loaded) this.#ended(0, now);
+    this.#loaded = test !== null;
   }
 
-  get of(): number {
-    return this.#models * this.#tests;
-  }
-
+  /** A row is finished; `test` counts within its model. */
   done(test: number, now: number): void {
-    this.#took[test]?.push(now - this.#last);
-    this.#last = now;
-    this.#rows++;
+    this.rows++;
+    this.#ended(1 + test, now);
   }
 
-  /** Milliseconds; null while nothing is known. */
+  /** Milliseconds; null before the first row. */
   left(now: number): number | null {
-    const all = this.#took.flat();
-    if (all.length === 0) return null;
+    if (this.rows === 0) return null;
     const average = (list: readonly number[]) => list.reduce((a, b) => a + b, 0) / list.length;
-    let left = 0;
-    this.#took.forEach((took) => {
-      left += (this.#models - took.length) * average(took.length > 0 ? took : all);
+    const all = average(this.#lasted.flat());
+    const expected = this.#lasted.map((lasted, stage) => {
+      // who never tells of steps has loading in the first test
+      const unseen = stage === 0 ? 0 : all;
+      return (this.#models - lasted.length) * (lasted.length > 0 ? average(lasted) : unseen);
     });
-    return Math.max(0, left - (now - this.#last));
+    return Math.max(0, expected.reduce((a, b) => a + b) - (now - this.#last));
+  }
+
+  #ended(stage: number, now: number): void {
+    this.#lasted[stage]?.push(now - this.#last);
+    this.#last = now;
   }
 }
 
-/** `lines`: say it a line a row where stderr is no terminal. */
+/** One line that is written over on a terminal; elsewhere, where all is kept, a line a row. */
 export function createProgress(
   models: number,
-  tests: readonly Test[],
+  tests: readonly unknown[],
   place: Place = process.stderr,
 ): Progress {
-  const time = new TimeLeft(models, tests, performance.now());
+  let time: TimeLeft | null = null;
   let shown = false;
-  const clear = () => {
-    if (shown) place.write("\r\x1b[K");
-    shown = false;
-  };
   const left = () => {
-    const ms = time.left(performance.now());
+    const ms = time?.left(performance.now()) ?? null;
     return ms === null ? "" : `, about ${formatLeft(ms)} left`;
   };
   return {
     step(model, test, what) {
+      time ??= new TimeLeft(models, tests, performance.now());
+      time.step(test, performance.now());
       if (!place.isTTY) return;
       const line = `[${time.rows + 1}/${time.of}] ${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
-      place.write(`\r${line.slice(0, (place.columns ?? 80) - 1)}\x1b[K`);
+      place.write(`\r${line.slice(0, (place.columns || 80) - 1)}\x1b[K`);
       shown = true;
     },
-    done(model, test) {
-      time.done(test, performance.now());
-      if (!place.isTTY) place.write(`[${time.rows}/${time.of}] ${model}${left()}\n`);
+    done(model, test, number) {
+      if (!time) return;
+      time.done(number, performance.now());
+      if (!place.isTTY) place.write(`[${time.rows}/${time.of}] ${model} ${test}${left()}\n`);
     },
-    clear,
+    clear() {
+      if (shown) place.write("\r\x1b[K");
+      shown = false;
+    },
   };
 }
 
+/** Seconds, minutes or hours, rounded up. */
 export function formatLeft(ms: number): string {
   const seconds = Math.ceil(ms / 1000);
   if (seconds < 90) return `${seconds} s`;
