@@ -10,7 +10,7 @@ import { type FeatureMap, featureMaps, featureWgsl } from "./featureMap.ts";
 export interface Recurrence {
   /** f, on queries and keys. */
   featureMap: FeatureMap;
-  /** Also carry the sum of all keys, and write f(q_t) times it. */
+  /** Also carry the sum of all f(k_t) in `keySum`, and write its product with each f(q_t) as `denominator`. */
   normalise: boolean;
   /** Multiply each row of the state by the token's decay first. */
   gated: boolean;
@@ -48,27 +48,26 @@ export function recurrenceReference(
       const token = b * T + i;
       const row = t.qkv.subarray(token * W, (token + 1) * W);
       for (let hk = 0; hk < Hk; hk++) {
-        const k = row.subarray((Hq + hk) * Dk);
+        const k = Array.from(row.subarray((Hq + hk) * Dk, (Hq + hk + 1) * Dk), f);
         const v = row.subarray((Hq + Hk) * Dk + hk * Dv);
         for (let d = 0; d < Dk; d++) {
           const key = (b * Hk + hk) * Dk + d;
           const decay = gated ? t.decay![(token * Hk + hk) * Dk + d]! : 1;
-          for (let j = 0; j < Dv; j++)
-            t.state[key * Dv + j] = decay * t.state[key * Dv + j]! + f(k[d]!) * v[j]!;
-          if (normalise) t.keySum![key] = t.keySum![key]! + f(k[d]!);
+          for (let j = 0; j < Dv; j++) t.state[key * Dv + j] = decay * t.state[key * Dv + j]! + k[d]! * v[j]!;
+          if (normalise) t.keySum![key] = t.keySum![key]! + k[d]!;
         }
       }
       for (let h = 0; h < Hq; h++) {
         const first = (b * Hk + Math.floor(h / (Hq / Hk))) * Dk;
-        const q = row.subarray(h * Dk);
+        const q = Array.from(row.subarray(h * Dk, (h + 1) * Dk), f);
         for (let j = 0; j < Dv; j++) {
           let sum = 0;
-          for (let d = 0; d < Dk; d++) sum += f(q[d]!) * t.state[(first + d) * Dv + j]!;
+          for (let d = 0; d < Dk; d++) sum += q[d]! * t.state[(first + d) * Dv + j]!;
           t.o[(token * Hq + h) * Dv + j] = scale * sum;
         }
         if (!normalise) continue;
         let sum = 0;
-        for (let d = 0; d < Dk; d++) sum += f(q[d]!) * t.keySum![first + d]!;
+        for (let d = 0; d < Dk; d++) sum += q[d]! * t.keySum![first + d]!;
         t.denominator![token * Hq + h] = scale * sum;
       }
     }
