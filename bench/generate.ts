@@ -19,8 +19,9 @@ import type { GenerateFigures } from "./generateJob.ts";
 import { runJob } from "./runJob.ts";
 import { formatNs, parseBytes } from "./units.ts";
 
-const description = `Continues a prompt, token by token. The continuation goes to stdout as it comes, a line of figures to
-stderr when it ends.`;
+const description =
+  "Continues a prompt, token by token. The continuation goes to stdout as it comes, a line of figures to stderr " +
+  "when it ends.";
 
 const afterFlags = `
 Shipped models: ${benchArchs.join(" ")}.
@@ -43,7 +44,7 @@ interface Flags extends CommonFlags {
   topP: number;
   minP: number;
   seed: number;
-  stop: string[];
+  stop?: string[];
   maxBytes?: number;
 }
 
@@ -89,7 +90,7 @@ await runCommand(async (argv, signal) => {
   if ((flags.prompt === undefined) === (ids === undefined))
     throw new UsageError("found no one prompt, wanted -p TEXT, -p - or --ids LIST");
   const prompt = ids ?? (flags.prompt === "-" ? await readAll(process.stdin) : flags.prompt!);
-  const { nGen, temperature, topK, topP, minP, seed, stop, maxBytes = null } = flags;
+  const { nGen, temperature, topK, topP, minP, seed, stop = [], maxBytes = null } = flags;
   const sampling = { temperature, topK, topP, minP, seed };
   const folder = modelFolder(model);
   const figures = await runJob(

@@ -7,10 +7,11 @@ import { addCommonFlags, type CommonFlags, checkpoints, parse, project, runComma
 import { NMSE_LIMIT, type Verdict, verdictLine } from "./golden.ts";
 import { runJob } from "./runJob.ts";
 
-const description = `Runs Hugging Face folders that hold golden.safetensors (input_ids [B,T], logits [B,T,V],
-greedy [B,G]) on the GPU and on the CPU machine, and prints a line for each: ok, or FAIL and why.
-It passes with a normalised mean squared error of at most ${NMSE_LIMIT.toExponential(0)} over the logits of every position and
-the same greedy continuation. With no folder: all that come with the project.`;
+const description =
+  "Runs Hugging Face folders that hold golden.safetensors (input_ids [B,T], logits [B,T,V], greedy [B,G]) on the GPU " +
+  "and on the CPU machine, and prints a line for each: ok, or FAIL and why. It passes with a normalised mean squared " +
+  `error of at most ${NMSE_LIMIT.toExponential(0)} over the logits of every position and the same greedy ` +
+  "continuation. With no folder: all that come with the project.";
 
 const afterFlags = `
 Examples:

@@ -141,6 +141,7 @@ function take(run: Running, event: WorkerEvent): void {
       run.finished = 0;
       break;
     case "step":
+      run.time.step(event.test, performance.now());
       showStep(run, [event.test, event.what].filter(Boolean).join(": "));
       break;
     case "verdict":
