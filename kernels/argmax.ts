@@ -3,7 +3,7 @@
 import { CURSOR, CURSOR_COLUMNS, cursorWgsl, ID_RING } from "../engine/cursor.ts";
 import { defineKernel, read, update } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { best, drawFill, take } from "./draw.ts";
+import { best, bestOfRuns, bestOfWorkgroup, drawFill, take } from "./draw.ts";
 
 //   B streams   V vocabulary
 /** Of a frozen stream (count 0) the token and the ring of ids stay as they are. */
@@ -37,42 +37,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
         },
       ],
     },
-    // 64 runs a stream, then one thread a stream over the runs: no barrier.
     runs: {
       suits: "cpu",
       scratch: { tops: ["B", 2, 64] },
-      passes: [
-        {
-          workgroup: 16,
-          grid: ({ B }) => 4 * B,
-          writes: ["tops"],
-          wgsl: `${best}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let thread = workgroupIndex(wg) * WG + lane;
-  let b = thread / 64u;
-  let run = thread % 64u;
-  const LENGTH = (V + 63u) / 64u;
-  var top = NONE;
-  for (var i = run * LENGTH; i < min((run + 1u) * LENGTH, V); i++) { top = better(top, Best(logits[b * V4 * 4u + i], i)); }
-  tops[b * 128u + run] = top.score;
-  tops[b * 128u + 64u + run] = f32(top.index);
-}`,
-        },
-        {
-          workgroup: 4,
-          grid: ({ B }) => ceilDiv(B, 4),
-          wgsl: `${cursorWgsl}${best}${take}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let b = workgroupIndex(wg) * WG + lane;
-  if (b >= B) { return; }
-  var top = NONE;
-  for (var run = 0u; run < 64u; run++) { top = better(top, Best(tops[b * 128u + run], u32(tops[b * 128u + 64u + run]))); }
-  take(b, top.index);
-}`,
-        },
-      ],
+      passes: bestOfRuns("", "", "logits[b * V4 * 4u + i]"),
     },
     // A workgroup a stream.
     workgroup: {
@@ -85,16 +53,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 var<workgroup> tops: array<Best, WG>;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let b = workgroupIndex(wg);
-  var top = NONE;
-  for (var i = lane; i < V; i += WG) { top = better(top, Best(logits[b * V4 * 4u + i], i)); }
-  tops[lane] = top;
-  workgroupBarrier();
-  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
-    if (lane < stride) { tops[lane] = better(tops[lane], tops[lane + stride]); }
-    workgroupBarrier();
-  }
-  if (lane == 0u) { take(b, tops[0].index); }
+  let b = workgroupIndex(wg);${bestOfWorkgroup("logits[b * V4 * 4u + i]")}
 }`,
         },
       ],

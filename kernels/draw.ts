@@ -1,6 +1,8 @@
 // What drawing a token by `argmax` and by `sample` has in common.
 
-import { CURSOR, CURSOR_COLUMNS, ID_RING } from "../engine/cursor.ts";
+import { CURSOR, CURSOR_COLUMNS, cursorWgsl, ID_RING } from "../engine/cursor.ts";
+import type { Pass } from "../engine/kernel.ts";
+import { ceilDiv } from "../engine/tensor.ts";
 
 type S = { readonly B: number; readonly V: number };
 
@@ -21,6 +23,60 @@ fn take(b: u32, index: u32) {
   tokens[b] = token;
   ids[position(b) % ${ID_RING}u * B + b] = token;
 }`;
+
+type Letter = "B" | "V";
+
+/** The best of each of 64 runs a stream, then one thread a stream over those: no barrier. `tops` is [B, 2, 64]. */
+export const bestOfRuns = (
+  declarations: string,
+  perStream: string,
+  score: string,
+): readonly Pass<Letter>[] => [
+  {
+    workgroup: 16,
+    grid: ({ B }) => 4 * B,
+    writes: ["tops"],
+    wgsl: `${declarations}${best}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let thread = workgroupIndex(wg) * WG + lane;
+  let b = thread / 64u;
+  let run = thread % 64u;
+  if (b >= B) { return; }
+  const LENGTH = (V + 63u) / 64u;
+  ${perStream}
+  var top = NONE;
+  for (var i = run * LENGTH; i < min((run + 1u) * LENGTH, V); i++) { top = better(top, Best(${score}, i)); }
+  tops[b * 128u + run] = top.score;
+  tops[b * 128u + 64u + run] = f32(top.index);
+}`,
+  },
+  {
+    workgroup: 4,
+    grid: ({ B }) => ceilDiv(B, 4),
+    wgsl: `${cursorWgsl}${best}${take}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let b = workgroupIndex(wg) * WG + lane;
+  if (b >= B) { return; }
+  var top = NONE;
+  for (var run = 0u; run < 64u; run++) { top = better(top, Best(tops[b * 128u + run], u32(tops[b * 128u + 64u + run]))); }
+  take(b, top.index);
+}`,
+  },
+];
+
+/** The best of stream b by a whole workgroup, into the token that it draws; `tops` is workgroup memory. */
+export const bestOfWorkgroup = (score: string): string => `
+  var top = NONE;
+  for (var i = lane; i < V; i += WG) { top = better(top, Best(${score}, i)); }
+  tops[lane] = top;
+  workgroupBarrier();
+  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
+    if (lane < stride) { tops[lane] = better(tops[lane], tops[lane + stride]); }
+    workgroupBarrier();
+  }
+  if (lane == 0u) { take(b, tops[0].index); }`;
 
 /** Stream 1 is frozen; what it holds must stay. */
 export const drawFill = {

@@ -9,8 +9,7 @@
 
 import { CURSOR, CURSOR_COLUMNS, cursorWgsl, ID_RING } from "../engine/cursor.ts";
 import { defineKernel, type Pass, read, update } from "../engine/kernel.ts";
-import { ceilDiv } from "../engine/tensor.ts";
-import { best, drawFill, take } from "./draw.ts";
+import { best, bestOfRuns, bestOfWorkgroup, drawFill, take } from "./draw.ts";
 
 //   B streams   V vocabulary
 type Letter = "B" | "V";
@@ -120,16 +119,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (b >= B || count(b) == 0u) { return; }
   var cut = LOWEST;
   if (filtered(b)) { cut = cutoff(b, lane); }
-  let key = drawKey(b);
-  var top = NONE;
-  for (var i = lane; i < V; i += WG) { top = better(top, Best(score(b, i, key, cut), i)); }
-  tops[lane] = top;
-  workgroupBarrier();
-  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
-    if (lane < stride) { tops[lane] = better(tops[lane], tops[lane + stride]); }
-    workgroupBarrier();
-  }
-  if (lane == 0u) { take(b, tops[0].index); }
+  let key = drawKey(b);${bestOfWorkgroup("score(b, i, key, cut)")}
 }`,
 });
 
@@ -165,39 +155,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   if (lane == 0u) { cuts[b] = cut; }
 }`,
         },
-        {
-          workgroup: 16,
-          grid: ({ B }) => 4 * B,
-          writes: ["tops"],
-          wgsl: `${settings}${scoreWgsl}${best}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let thread = workgroupIndex(wg) * WG + lane;
-  let b = thread / 64u;
-  let run = thread % 64u;
-  if (b >= B) { return; }
-  const LENGTH = (V + 63u) / 64u;
-  let cut = cuts[b];
-  let key = drawKey(b);
-  var top = NONE;
-  for (var i = run * LENGTH; i < min((run + 1u) * LENGTH, V); i++) { top = better(top, Best(score(b, i, key, cut), i)); }
-  tops[b * 128u + run] = top.score;
-  tops[b * 128u + 64u + run] = f32(top.index);
-}`,
-        },
-        {
-          workgroup: 4,
-          grid: ({ B }) => ceilDiv(B, 4),
-          wgsl: `${cursorWgsl}${best}${take}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let b = workgroupIndex(wg) * WG + lane;
-  if (b >= B) { return; }
-  var top = NONE;
-  for (var run = 0u; run < 64u; run++) { top = better(top, Best(tops[b * 128u + run], u32(tops[b * 128u + 64u + run]))); }
-  take(b, top.index);
-}`,
-        },
+        ...bestOfRuns(
+          `${settings}${scoreWgsl}`,
+          "let cut = cuts[b]; let key = drawKey(b);",
+          "score(b, i, key, cut)",
+        ),
       ],
     },
     workgroup: { suits: "gpu", passes: [together(({ V }) => (V <= 1024 ? 64 : 256))] },
