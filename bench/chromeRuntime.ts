@@ -49,7 +49,7 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     fresh.on("console", (message) => onEvent({ type: "log", text: `${message.type()}: ${message.text()}` }));
     fresh.on("pageerror", (error) => onEvent({ type: "log", text: String(error.stack ?? error) }));
     await fresh.exposeFunction("benchEvent", (event: RuntimeEvent) => onEvent(inWords(event)));
-    await fresh.exposeFunction("benchResident", () => gpuResident(processes));
+    await fresh.exposeFunction("benchResident", () => gpuResident(processes, adapter.software));
     await fresh.goto(`${server.url}runner.html`);
     await fresh.waitForFunction("globalThis.benchRunner !== undefined");
     const facts = await fresh.evaluate(
@@ -111,8 +111,8 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
   };
 }
 
-async function gpuResident(session: CDPSession): Promise<Resident | null> {
+async function gpuResident(session: CDPSession, software: boolean): Promise<Resident | null> {
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");
   const gpu = processInfo.find(({ type }) => type === "GPU");
-  return gpu ? residentBytes(gpu.id) : null;
+  return gpu ? residentBytes(gpu.id, software) : null;
 }

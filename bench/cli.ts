@@ -21,20 +21,21 @@ await runCommand(async (argv, signal) => {
   const environment = ownEnvironment(argv, { commit: buildCommit(), version: ownVersion() }, seed);
   const run = new BenchRun(options, environment);
   if (!options.listDevices) await run.makeFolder();
+  const settings = {
+    repetitions,
+    delaySeconds,
+    warmup,
+    tune: options.tune ?? (options.quick ? null : true),
+    seed,
+    maxBytes,
+    build_commit: environment.build_commit,
+    version: environment.versions.longtape ?? null,
+  };
   const runtime = await (options.runtime === "node" ? nodeRuntime : chromeRuntime)({
     browser: options.browser,
     software: options.software,
     subjects: run.subjects,
-    settings: {
-      repetitions,
-      delaySeconds,
-      warmup,
-      tune: options.tune ?? (options.quick ? null : true),
-      seed,
-      maxBytes,
-      build_commit: environment.build_commit,
-      version: environment.versions.longtape ?? null,
-    },
+    settings,
     onEvent: (event) => run.take(event),
   });
   console.error(adapterLine(runtime.adapter));
@@ -44,6 +45,8 @@ await runCommand(async (argv, signal) => {
         console.log(`${request}: ${name ?? "none"}${software ? " (software)" : ""}`);
       return 0;
     }
+    if (options.verbose && settings.tune === null && runtime.adapter.software)
+      console.error("variants: the defaults for software adapters; --tune on races them");
     const { failed, report } = await run.all(runtime, signal);
     if (options.open && report && !signal.aborted) openFile(report);
     return failed ? 1 : 0;

@@ -18,7 +18,7 @@ export async function nodeRuntime({ software, settings, onEvent }: RuntimeReques
     gpu,
     source: directorySource,
     text: () => readFile(join(checkpoints, TEXT_FILE), "utf8"),
-    resident: () => residentBytes(process.pid),
+    resident: () => residentBytes(process.pid, adapter.software),
   };
   let bench: Bench | null = null;
   return {

@@ -36,12 +36,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) { if (w[0][0].x == 1.0) { y[id
 
 /** Takes well under a second; what it allocates is freed. */
 export async function measureRoof(device: GPUDevice, software: boolean): Promise<Roof> {
-  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
-  // larger than caches, and a power of two
-  const wanted = software ? 2 ** 26 : 2 ** 29;
-  const most = Math.min(wanted, maxStorageBufferBindingSize, maxBufferSize);
-  const bytes = 2 ** Math.floor(Math.log2(most));
-  const w = device.createBuffer({ label: "roof: read", size: bytes, usage: GPUBufferUsage.STORAGE });
+  const w = await largest(device, software ? 2 ** 26 : 2 ** 29);
   const y = device.createBuffer({ label: "roof: sums", size: 2 ** 20, usage: GPUBufferUsage.STORAGE });
   try {
     const best = async (code: string, workgroups: number, dispatches: number): Promise<number> => {
@@ -56,14 +51,29 @@ export async function measureRoof(device: GPUDevice, software: boolean): Promise
       }
       return shortest * 1e6;
     };
-    const { code, workgroups } = reader(bytes / TILE_BYTES, software);
-    const readGbs = bytes / (await best(code, workgroups, 1));
+    const { code, workgroups } = reader(w.size / TILE_BYTES, software);
+    const readGbs = w.size / (await best(code, workgroups, 1));
     const few = await best(EMPTY, 1, 16);
     const many = await best(EMPTY, 1, 528);
     return { readGbs, dispatchNs: Math.max(0, (many - few) / 512) };
   } finally {
     w.destroy();
     y.destroy();
+  }
+}
+
+/** A buffer larger than caches, halved until there is memory for it. */
+async function largest(device: GPUDevice, wanted: number): Promise<GPUBuffer> {
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  let size = 2 ** Math.floor(Math.log2(Math.min(wanted, maxStorageBufferBindingSize, maxBufferSize)));
+  for (;;) {
+    device.pushErrorScope("out-of-memory");
+    const buffer = device.createBuffer({ label: "roof: read", size, usage: GPUBufferUsage.STORAGE });
+    const failure = await device.popErrorScope();
+    if (!failure) return buffer;
+    buffer.destroy();
+    if (size <= 2 ** 22) throw new Error(`${size} bytes to measure the roof with: ${failure.message}`);
+    size /= 2;
   }
 }
 
