@@ -3,14 +3,15 @@
 import { mkdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { checkpoints, project } from "./commandLine.ts";
+import { identity } from "./fields.ts";
 import { type BenchOptions, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import { type Environment, emptyRow, type Field, type Row, type Verdict } from "./row.ts";
+import type { Environment, Field, Row, Verdict } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { subjectsOf } from "./subject.ts";
-import { expandTests, type Test, testName } from "./tests.ts";
+import { expandTests, type Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -126,10 +127,9 @@ export class BenchRun {
         this.take({ type: "trace", stack: stack ?? message });
         const reason = message.split("\n", 1)[0]!;
         for (const test of this.#tests.slice(this.#finished)) {
-          const { arch, model } = subject;
-          const { name: adapter, software } = runtime.adapter;
-          const known = { arch, model, adapter, software, build_commit: this.#environment.build_commit };
-          this.#addRow(emptyRow({ ...known, status: "failed", reason, test: testName(test), ...test }));
+          const { build_commit, versions } = this.#environment;
+          const build = { build_commit, version: versions.longtape ?? null };
+          this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
         }
       }
       if (signal.aborted) return;

@@ -1,5 +1,6 @@
 // From what was found to the fields of a row.
 
+import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import { closedFields, type Layers } from "./closed.ts";
@@ -7,15 +8,38 @@ import type { MemoryFigures, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
 import type { Roof } from "./meters/roof.ts";
 import { held, type Theory } from "./meters/theory.ts";
-import type { Row } from "./row.ts";
+import { emptyRow, type Row } from "./row.ts";
 import { timing } from "./stats.ts";
-import type { Test } from "./tests.ts";
+import type { Subject } from "./subject.ts";
+import { type Test, testName } from "./tests.ts";
 import { formatBytes } from "./units.ts";
 
 /** Bytes of an f32, the only element type so far. */
 const F32 = 4;
 /** A process holds and returns memory in steps; a model smaller than this is lost in them. */
 const RESIDENT_NOISE = 64 * 2 ** 20;
+
+/** A row that says what was to be run, where, and by whom; nothing is measured yet. */
+export function identity(
+  { arch, model }: Subject,
+  test: Test,
+  build: { build_commit: string | null; version: string | null },
+  adapter: Pick<AdapterDescription, "name" | "software"> | null,
+): Row {
+  return emptyRow({
+    build_commit: build.build_commit,
+    test_time: new Date().toISOString(),
+    peer_version: build.version,
+    arch,
+    model,
+    dtype: "f32",
+    backend: "webgpu",
+    adapter: adapter?.name ?? null,
+    software: adapter?.software ?? null,
+    test: testName(test),
+    ...test,
+  });
+}
 
 type Prefixed<P extends "mem" | "theory"> = Record<
   `${P}_${"weights" | "state" | "kv" | "scratch" | "other"}`,

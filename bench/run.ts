@@ -12,7 +12,7 @@ import { openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
-import { closedOf, memoryFields, theoryFields, timeFields } from "./fields.ts";
+import { closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
 import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
 import { measureMemory, measureTime } from "./measure.ts";
@@ -22,7 +22,7 @@ import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, held, theoryOf, usedBy } from "./meters/theory.ts";
-import { type Curve, type Environment, emptyRow, type Row, type Status, type Verdict } from "./row.ts";
+import type { Curve, Environment, Row, Status, Verdict } from "./row.ts";
 import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 
@@ -252,21 +252,7 @@ export class Bench {
   }
 
   #row(subject: Subject, test: Test): Row {
-    const { build_commit, version } = this.#settings;
-    const adapter = this.#engine?.adapter;
-    return emptyRow({
-      build_commit,
-      test_time: new Date().toISOString(),
-      peer_version: version,
-      arch: subject.arch,
-      model: subject.model,
-      dtype: "f32",
-      backend: "webgpu",
-      adapter: adapter?.name ?? null,
-      software: adapter?.software ?? null,
-      test: testName(test),
-      ...test,
-    });
+    return identity(subject, test, this.#settings, this.#engine?.adapter ?? null);
   }
 }
 
