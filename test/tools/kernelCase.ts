@@ -54,45 +54,37 @@ export function compare(found: ArrayLike<number>, wanted: ArrayLike<number>): Di
 
 export const DEFAULT_TOLERANCE = { nmse: 1e-11, largest: 1e-5 };
 
-/** Differences by binding; u32 outputs must be equal. Throws where something cannot run. */
-export async function runCase(
+/** What a kernel's own rule or uniform random numbers put into its bindings; what it writes holds NaN. */
+function inputs(kernel: AnyKernel, s: Sizes): Record<string, Data> {
+  const random = randomSource(1 + kernel.cases.indexOf(s));
+  const out: Record<string, Data> = {};
+  for (const [name, binding] of Object.entries(kernel.bindings) as [string, Binding][]) {
+    const n = elements(bindingSpec(binding, s));
+    const data = binding.type === "u32" ? new Uint32Array(n) : new Float32Array(n);
+    const fill = kernel.fill?.[name]?.(s, random) as Data | undefined;
+    if (fill) data.set(fill);
+    else if (binding.access === "write") data.fill(Number.NaN);
+    else if (binding.type === "f32") for (let i = 0; i < n; i++) data[i] = random();
+    out[name] = data;
+  }
+  return out;
+}
+
+/** Runs a variant once over these contents of its bindings and gives what it wrote. Private scratch is poisoned. */
+export async function execute(
   machine: GpuMachine,
   kernel: AnyKernel,
   variant: string,
   s: Sizes,
-): Promise<Record<string, Difference>> {
-  const random = randomSource(1 + kernel.cases.indexOf(s));
+  contents: Readonly<Record<string, Data>>,
+): Promise<Record<string, Data>> {
   const bindings = Object.entries(kernel.bindings) as [string, Binding][];
-  const wanted: Record<string, Data> = {};
   const tensors: Record<string, Tensor> = {};
   const storages: Storage[] = [];
   for (const [name, binding] of bindings) {
-    const spec = bindingSpec(binding, s);
-    const fill = kernel.fill?.[name]?.(s, random) as Data | undefined;
-    const data = spec.type === "u32" ? new Uint32Array(elements(spec)) : new Float32Array(elements(spec));
-    if (fill) data.set(fill);
-    else if (binding.access === "write") data.fill(Number.NaN);
-    else if (spec.type === "f32") for (let i = 0; i < data.length; i++) data[i] = random();
-    wanted[name] = data;
-    const label = `${kernel.name}.${name}`;
-    const storage = (bytes: number): Storage => ({ category: "state", label, bytes });
-    if (binding.paged) {
-      const pages = pagesFor(s[binding.paged]!);
-      if (pages.reduce((a, b) => a + b, 0) !== s[binding.paged])
-        throw new Error(`${label}: ${s[binding.paged]} slots are no whole number of pages`);
-      tensors[name] = {
-        label,
-        spec,
-        offset: 0,
-        storages: pages.map((p) => storage(storedBytes(pageSpec(spec, p)))),
-        pages,
-      };
-    } else tensors[name] = { label, spec, offset: 0, storages: [storage(storedBytes(spec))] };
-    storages.push(...tensors[name]!.storages);
+    tensors[name] = tensorFor(`${kernel.name}.${name}`, binding, s);
+    storages.push(...tensors[name].storages);
   }
-  const before = new Map(Object.entries(wanted).map(([name, data]) => [name, data.slice()]));
-  kernel.reference(wanted, s);
-
   machine.variants.verdicts.set(constantsKey(kernel, s), variant);
   const plan = record(kernel.name, (m) => m.run(kernel, tensors, s));
   const poisoned: Storage[] = [];
@@ -102,32 +94,58 @@ export async function runCase(
     return allocate(list);
   };
   const workspace = new Workspace(machine, [plan]);
-  const differences: Record<string, Difference> = {};
   try {
     await machine.allocate(storages);
     await workspace.open();
     for (const x of poisoned) machine.write(whole(x), new Uint32Array(x.bytes / 4).fill(0x7fc00000));
-    for (const [name, data] of before) machine.write(tensors[name]!, data);
+    for (const [name, data] of Object.entries(contents)) machine.write(tensors[name]!, data);
     const run = workspace.run(plan, { first: 0, last: Number.POSITIVE_INFINITY });
     await machine.prepare(run.dispatches);
     machine.submit([run]);
+    const found: Record<string, Data> = {};
     for (const [name, binding] of bindings) {
-      if (binding.access === "read") continue;
-      const found = await machine.read(tensors[name]!);
-      const difference = compare(found, wanted[name]!);
-      if (binding.type === "u32" && difference.largest !== 0) {
-        const at = found.findIndex((x, i) => x !== wanted[name]![i]);
-        throw new Error(
-          `${kernel.name}/${variant}(${describe(s)}): ${name}[${at}] is ${found[at]}, the reference has ${wanted[name]![at]}`,
-        );
-      }
-      differences[name] = difference;
+      if (binding.access !== "read") found[name] = await machine.read(tensors[name]!);
     }
+    return found;
   } finally {
     machine.allocate = allocate;
     machine.variants.verdicts.delete(constantsKey(kernel, s));
     workspace.destroy();
     machine.free(storages);
+  }
+}
+
+function tensorFor(label: string, binding: Binding, s: Sizes): Tensor {
+  const spec = bindingSpec(binding, s);
+  const storage = (bytes: number): Storage => ({ category: "state", label, bytes });
+  if (!binding.paged) return { label, spec, offset: 0, storages: [storage(storedBytes(spec))] };
+  const pages = pagesFor(s[binding.paged]!);
+  if (pages.reduce((a, b) => a + b, 0) !== s[binding.paged])
+    throw new Error(`${label}: ${s[binding.paged]} slots are no whole number of pages`);
+  const storages = pages.map((slots) => storage(storedBytes(pageSpec(spec, slots))));
+  return { label, spec, offset: 0, storages, pages };
+}
+
+/** Differences by binding; u32 outputs must be equal. Throws where something cannot run. */
+export async function runCase(
+  machine: GpuMachine,
+  kernel: AnyKernel,
+  variant: string,
+  s: Sizes,
+): Promise<Record<string, Difference>> {
+  const wanted = inputs(kernel, s);
+  const before = Object.fromEntries(Object.entries(wanted).map(([name, data]) => [name, data.slice()]));
+  kernel.reference(wanted, s);
+  const differences: Record<string, Difference> = {};
+  for (const [name, found] of Object.entries(await execute(machine, kernel, variant, s, before))) {
+    const difference = compare(found, wanted[name]!);
+    if (found instanceof Uint32Array && difference.largest !== 0) {
+      const at = found.findIndex((x, i) => x !== wanted[name]![i]);
+      throw new Error(
+        `${kernel.name}/${variant}(${describe(s)}): ${name}[${at}] is ${found[at]}, the reference has ${wanted[name]![at]}`,
+      );
+    }
+    differences[name] = difference;
   }
   return differences;
 }
