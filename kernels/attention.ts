@@ -113,8 +113,9 @@ const make = (cache: keyof Caches) => {
           { B: 3, T: 1, H: 8, K: 2, D: 20, Y: 160, N: 768 },
           { B: 3, T: 21, H: 4, K: 2, D: 6, Y: 32, N: 512 },
           { B: 2, T: 37, H: 5, K: 5, D: 72, Y: 360, N: 512 },
-          // seven pages: more than a pass binds
+          // 17 pages of two sizes: more than a pass binds
           { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, N: 4608 },
+          { B: 1, T: 5, H: 2, K: 1, D: 6, Y: 16, N: 4608 },
           { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, N: 2048 },
         ]
       : [
