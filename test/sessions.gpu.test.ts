@@ -219,7 +219,7 @@ for (const name of folders) {
       for (const streams of [1, 3]) {
         const options = { streams, chunk: 64 };
         await using(model, options, async (s) => {
-          for (const length of [1, 7, 8, 9, 255, 256, 257, 2048, 2049, 2305]) {
+          for (const length of [1, 7, 8, 9, 255, 256, 257, 2048, 2049, 2305, 4096, 4097]) {
             await s.reserve(length);
             const predicted = await model.predict(options, length);
             expect(s.memory(), `${streams} streams of ${length}`).toEqual(predicted);
