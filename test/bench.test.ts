@@ -238,29 +238,33 @@ test(
   2 * minutes,
 );
 
-test("a memory limit refuses what would pass it", async () => {
-  const out = join(folder, "refused");
-  const model = ["-m", join(project, "test/goldens/llama/config.json"), "--max-bytes", "700K"];
-  const ran = await bench([
-    "--runtime",
-    "node",
-    ...model,
-    "--quick",
-    "-p",
-    "0",
-    "-d",
-    "0,4096",
-    "-o",
-    "none",
-    "--out",
-    out,
-  ]);
-  expect(ran.code, ran.stderr).toBe(0);
-  const { rows } = await results(out);
-  expect(rows.map(({ test, status }) => `${test} ${status}`)).toEqual(["tg16 ok", "tg16 @ d4096 refused"]);
-  expect(rows[1]!.reason).toMatch(/^a context of \d+ tokens does not fit/);
-  expect(rows[1]!.theory_kv).toBeGreaterThan(rows[0]!.mem_kv!);
-});
+test(
+  "a memory limit refuses what would pass it",
+  async () => {
+    const out = join(folder, "refused");
+    const model = ["-m", join(project, "test/goldens/llama/config.json"), "--max-bytes", "700K"];
+    const ran = await bench([
+      "--runtime",
+      "node",
+      ...model,
+      "--quick",
+      "-p",
+      "0",
+      "-d",
+      "0,4096",
+      "-o",
+      "none",
+      "--out",
+      out,
+    ]);
+    expect(ran.code, ran.stderr).toBe(0);
+    const { rows } = await results(out);
+    expect(rows.map(({ test, status }) => `${test} ${status}`)).toEqual(["tg16 ok", "tg16 @ d4096 refused"]);
+    expect(rows[1]!.reason).toMatch(/^a context of \d+ tokens does not fit/);
+    expect(rows[1]!.theory_kv).toBeGreaterThan(rows[0]!.mem_kv!);
+  },
+  2 * minutes,
+);
 
 test("a wrong command line exits with 2, a browser that is not there with 1", async () => {
   const usage = await bench(["--qick"]);
