@@ -4,8 +4,8 @@ import { launchBrowser } from "./bench/browser.ts";
 
 const gpuTests = "test/**/*.gpu.test.ts";
 
-/** Compiling a page of shaders on two cores takes SwiftShader longer than Vitest's own limit. */
-const softwareAdapterTimeoutMs = 60_000;
+/** Compiling a page of shaders on two cores takes SwiftShader longer than Vitest's own limits. */
+const timeouts = { testTimeout: 60_000, hookTimeout: 60_000 };
 
 /** Asks the browser for its adapter first: without one the run ends here, with the cure, before any test. */
 async function browserProject() {
@@ -19,7 +19,7 @@ async function browserProject() {
     test: {
       name: "browser",
       include: [gpuTests],
-      testTimeout: softwareAdapterTimeoutMs,
+      ...timeouts,
       // One GPU: files side by side would only share it, and its memory.
       fileParallelism: false,
       browser: {
@@ -41,7 +41,7 @@ export default defineConfig({
           name: "node",
           include: ["test/**/*.test.ts"],
           exclude: [gpuTests],
-          testTimeout: softwareAdapterTimeoutMs,
+          ...timeouts,
         },
       },
       browserProject,

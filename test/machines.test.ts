@@ -18,27 +18,17 @@ import { bytesOf, noBytes, rows, type Storage, storedBytes, type Tensor } from "
 import { Workspace } from "../engine/workspace.ts";
 import { directorySource } from "../models/directory.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
+import { goldens } from "./tools/folders.ts";
 import { compare } from "./tools/kernelCase.ts";
 
 const golden = (name: string) => directorySource(new URL(`goldens/${name}`, import.meta.url).pathname);
-const NAMES = [
-  "elman",
-  "gru",
-  "lstm",
-  "llama",
-  "mistral-window",
-  "linear-attention",
-  "gla",
-  "mamba",
-  "falcon-mamba",
-];
 
 let cpu: Engine;
 beforeAll(async () => {
   cpu = await createEngine({ machine: "cpu" });
 });
 
-describe.each(NAMES)("%s with no GPU at all", (name) => {
+describe.each(goldens)("%s with no GPU at all", (name) => {
   test("the CPU machine alone gives the golden's logits and continues as the golden does", async () => {
     const source = golden(name);
     const { B, inputs, logits, greedy } = await readGolden(source);

@@ -1,18 +1,16 @@
 // Every folder of goldens and checkpoints, beside the numbers that other people's code computed from it.
 
-/// <reference types="vite/types/importMeta.d.ts" />
-
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { NMSE_LIMIT, verifyFolder } from "../bench/golden.ts";
 import { total } from "../engine/memory.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
+import { checkpoints, goldens } from "./tools/folders.ts";
 
-const configs = {
-  ...import.meta.glob("./goldens/*/config.json"),
-  ...import.meta.glob("../models/checkpoints/*/config.json"),
-};
-const folders = Object.keys(configs).map((path) => path.replace(/config\.json$/, ""));
+const folders = [
+  ...goldens.map((name) => `test/goldens/${name}`),
+  ...checkpoints.map((name) => `models/checkpoints/${name}`),
+];
 
 let engine: Engine;
 let cpu: Engine;
@@ -27,7 +25,7 @@ test("there are folders to verify", () => {
 });
 
 test.each(folders)("%s", async (folder) => {
-  const source = urlSource(new URL(folder, new URL("/test/", location.href)));
+  const source = urlSource(new URL(`/${folder}/`, location.href));
   const verdict = await verifyFolder(engine, cpu, source, { tune: false });
   expect(verdict.reason).toBeNull();
   expect(verdict.ok).toBe(true);

@@ -5,19 +5,9 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { Config } from "../models/config.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { randomWeights } from "../models/random.ts";
+import { goldens } from "./tools/folders.ts";
 import { compare } from "./tools/kernelCase.ts";
 
-const NAMES = [
-  "elman",
-  "gru",
-  "lstm",
-  "llama",
-  "mistral-window",
-  "linear-attention",
-  "gla",
-  "mamba",
-  "falcon-mamba",
-];
 const configOf = async (name: string): Promise<Config> =>
   JSON.parse(await readFile(new URL(`goldens/${name}/config.json`, import.meta.url), "utf8"));
 
@@ -39,7 +29,7 @@ async function streamed(config: Config, seed: number, tokens: number) {
   return { ids, logits };
 }
 
-describe.each(NAMES)("a random %s", (name) => {
+describe.each(goldens)("a random %s", (name) => {
   test("is the same for the same seed, another for another", async () => {
     const config = await configOf(name);
     const first = await streamed(config, 5, 20);

@@ -7,19 +7,9 @@ import type { Session } from "../engine/session.ts";
 import type { StreamOptions } from "../engine/stream.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
+import { goldens } from "./tools/folders.ts";
 import { compare } from "./tools/kernelCase.ts";
 
-const folders = [
-  "elman",
-  "gru",
-  "lstm",
-  "llama",
-  "mistral-window",
-  "linear-attention",
-  "gla",
-  "mamba",
-  "falcon-mamba",
-];
 const source = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
 
 let engine: Engine;
@@ -56,7 +46,7 @@ async function using<T>(
   }
 }
 
-for (const name of folders) {
+for (const name of goldens) {
   describe(name, () => {
     let model: Model;
     let reference: Model;
