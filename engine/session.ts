@@ -157,15 +157,7 @@ export class Session implements StreamHost {
    * Throws OutOfMemoryError, which says what is held and the longest context that fits; what was there stays usable.
    */
   async reserve(length: number): Promise<void> {
-    const { architecture, config } = this.model;
-    const longest = architecture.longest?.(config) ?? Number.POSITIVE_INFINITY;
-    if (length > longest)
-      throw new UsageError(
-        `a context of ${length} tokens is asked for; ${architecture.name} reaches ${longest} tokens`,
-      );
-    const { paged } = this.#layout.carried;
-    if (paged.length === 0 || this.capacity >= length) return;
-    await growPages(this.model.machine, paged, length, () => this.#workspace.repage());
+    await this.#locked(() => this.#reserve(length));
   }
 
   /**
@@ -228,7 +220,7 @@ export class Session implements StreamHost {
     }
     await this.#locked(async () => {
       await this.#takeBack();
-      await this.reserve(Math.max(...snapshot.positions));
+      await this.#reserve(Math.max(...snapshot.positions));
       writeAll(machine, this.#saved(), snapshot);
       this.#stand(snapshot.positions);
     });
@@ -297,6 +289,22 @@ export class Session implements StreamHost {
     });
   }
 
+  async #reserve(length: number): Promise<void> {
+    if (length > this.#longest)
+      throw new UsageError(
+        `a context of ${length} tokens is asked for; ${this.model.architecture.name} reaches ${this.#longest} tokens`,
+      );
+    const { paged } = this.#layout.carried;
+    if (paged.length === 0 || this.capacity >= length) return;
+    await growPages(this.model.machine, paged, length, () => this.#workspace.repage());
+  }
+
+  /** Tokens that the model's mathematics reaches. */
+  get #longest(): number {
+    const { architecture, config } = this.model;
+    return architecture.longest?.(config) ?? Number.POSITIVE_INFINITY;
+  }
+
   /** Calls run one after the other. */
   #locked<T>(run: () => Promise<T>): Promise<T> {
     const result = this.#lock.then(() => {
@@ -360,7 +368,7 @@ export class Session implements StreamHost {
     await this.#takeBack();
     this.#shadow.taken = null;
     const { machine } = this.model;
-    await this.reserve(Math.max(...lists.map((list, b) => this.positions[b]! + list.length)));
+    await this.#reserve(Math.max(...lists.map((list, b) => this.positions[b]! + list.length)));
     const of = Math.max(...lists.map((list) => list.length));
     const done = lists.map(() => 0);
     while (done.some((n, b) => n < lists[b]!.length)) {
