@@ -5,11 +5,12 @@ import { getWebGPUMemoryUsage } from "webgpu-memory";
 import { total } from "../engine/memory.ts";
 import { createEngine } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
+import { goldens } from "./tools/folders.ts";
 
 const outside = () => getWebGPUMemoryUsage().memory.buffer;
 const golden = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
 
-for (const name of ["llama", "mistral-window", "lstm", "gla", "mamba"]) {
+for (const name of goldens) {
   test(`${name}: our categories add up to what is counted from outside, until nothing is left`, async () => {
     expect(outside()).toBe(0);
     const engine = await createEngine();
