@@ -190,9 +190,10 @@ export class Session implements StreamHost {
 
   /** The logits that follow each stream's last token, [B, V]. */
   async logits(): Promise<Float32Array> {
-    return (await this.#locked(() =>
-      this.model.machine.read(this.#layout.io.view(1).logits),
-    )) as Float32Array;
+    return this.#locked(async () => {
+      await this.#takeBack();
+      return (await this.model.machine.read(this.#layout.io.view(1).logits)) as Float32Array;
+    });
   }
 
   /** Generates tokens from the only stream: see `Stream.stream`. With more streams use `session.streams[b]`. */
@@ -261,24 +262,24 @@ export class Session implements StreamHost {
   }
 
   /** @internal Runs ahead where the queue is short. */
-  async next(b: number): Promise<number> {
+  async next(b: number, signal?: AbortSignal): Promise<number> {
     const stream = this.streams[b]!;
-    while (stream.queue.length === 0) {
-      await this.#locked(async () => {
-        if (stream.queue.length > 0) return;
+    // in the turn in which the id is seen: a roll-back in between would count it as not taken
+    const take = () => {
+      signal?.throwIfAborted();
+      this.positions[b]!++;
+      return stream.queue.shift()!;
+    };
+    if (stream.queue.length > 0) return take();
+    return this.#locked(async () => {
+      while (stream.queue.length === 0) {
         if (this.#ahead.length === 0) await this.#runAhead();
         // the GPU works on the next tokens while these come back
         if (this.#ahead.length === 1) await this.#runAhead();
         await this.#collect();
-      });
-    }
-    return stream.queue[0]!;
-  }
-
-  /** @internal */
-  accept(b: number): void {
-    this.streams[b]!.queue.shift();
-    this.positions[b]!++;
+      }
+      return take();
+    });
   }
 
   /** @internal */
@@ -420,7 +421,7 @@ export class Session implements StreamHost {
     );
     const steps = Math.max(...counts);
     if (steps === 0) return;
-    await this.reserve(Math.max(...this.#run.map((p, b) => p + counts[b]!)));
+    await this.#reserve(Math.max(...this.#run.map((p, b) => p + counts[b]!)));
     if (idle()) this.#shadow.take(machine, this.#run, this.#parity);
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     const from = [...this.#run];

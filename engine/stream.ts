@@ -31,10 +31,8 @@ export interface StreamHost {
    * may be left to replay.
    */
   begin(enter: () => void): Promise<void>;
-  /** The stream's next id. */
-  next(b: number): Promise<number>;
-  /** The consumer takes the id that `next` gave. */
-  accept(b: number): void;
+  /** Takes the stream's next id: from here on the stream holds it. Throws the signal's reason instead of taking. */
+  next(b: number, signal?: AbortSignal): Promise<number>;
   /** Takes back what was run ahead and will not be consumed. */
   settle(): Promise<void>;
 }
@@ -86,9 +84,7 @@ export class Stream {
         this.settings = settings;
       });
       for (let n = 0; n < maxTokens; n++) {
-        const id = await this.#session.next(this.#index);
-        signal?.throwIfAborted();
-        this.#session.accept(this.#index);
+        const id = await this.#session.next(this.#index, signal);
         yield id;
         tail.push(id);
         if (tail.length > longest) tail.shift();

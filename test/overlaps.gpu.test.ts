@@ -28,3 +28,47 @@ test("room that is asked for twice at once is made once", async () => {
   session.destroy();
   expect(total(engine.memory())).toBe(weights);
 });
+
+test("a snapshot may be asked for at any token of a stream: each comes out once", async () => {
+  const session = await mamba.session({ chunk: 8 });
+  await session.prefill(prompt(5));
+  const start = await session.snapshot();
+  const options = { temperature: 1, seed: 4, maxTokens: 80 };
+  const whole: number[] = [];
+  for await (const id of session.stream(options)) whole.push(id);
+  for (let at = 28; at < 68; at++) {
+    await session.restore(start);
+    const ids: number[] = [];
+    const stream = session.stream(options);
+    let snapshot = Promise.resolve(start);
+    for (;;) {
+      const next = stream.next();
+      if (ids.length === at) snapshot = session.snapshot();
+      const { done, value } = await next;
+      if (done) break;
+      ids.push(value);
+    }
+    expect(ids, `snapshot at token ${at}`).toEqual(whole);
+    await session.restore(await snapshot);
+    const [position] = session.positions;
+    for await (const id of session.stream({ ...options, maxTokens: 1 }))
+      expect(id).toBe(whole[position! - 5]);
+  }
+  session.destroy();
+});
+
+test("logits asked for in the middle of a stream follow the token that came out last", async () => {
+  const session = await mamba.session({ chunk: 8 });
+  const other = await mamba.session({ chunk: 8 });
+  await session.prefill(prompt(5));
+  await other.prefill(prompt(5));
+  const options = { temperature: 1, seed: 9 };
+  let taken = 0;
+  for await (const id of session.stream({ ...options, maxTokens: 12 })) {
+    const found = await session.logits();
+    for await (const same of other.stream({ ...options, maxTokens: 1 })) expect(id).toBe(same);
+    expect(found, `after token ${taken++}`).toEqual(await other.logits());
+  }
+  session.destroy();
+  other.destroy();
+});
