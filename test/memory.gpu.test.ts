@@ -1,6 +1,6 @@
 // Bytes counted from outside, by a package that wraps GPUDevice, are the bytes that our door counts by category.
 
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { getWebGPUMemoryUsage } from "webgpu-memory";
 import { total } from "../engine/memory.ts";
 import { createEngine } from "../models/engine.ts";
@@ -14,6 +14,7 @@ for (const name of goldens) {
   test(`${name}: our categories add up to what is counted from outside, until nothing is left`, async () => {
     expect(outside()).toBe(0);
     const engine = await createEngine();
+    onTestFinished(() => engine.destroy());
     const model = await engine.load(golden(name), { tune: false });
     expect(outside(), "weights").toBe(total(engine.memory()));
     const session = await model.session({ streams: 2, chunk: 64 });
@@ -30,7 +31,6 @@ for (const name of goldens) {
     // before the device is destroyed: nothing may be left to it
     expect(engine.memory()).toEqual({ weights: 0, state: 0, kv: 0, scratch: 0, uniform: 0, staging: 0 });
     expect(outside(), "after destroy").toBe(0);
-    engine.destroy();
   });
 }
 
