@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -28,11 +28,29 @@ test("the installed package exports in plain Node what index.ts exports", async 
   expect(JSON.parse(stdout).sort()).toEqual(Object.keys(source).sort());
 });
 
-test("its types are found by a strict compiler that knows nothing of this project", async () => {
-  await writeFile(
-    join(folder, "user.ts"),
-    'import * as longtape from "longtape";\nexport const all = longtape;\n',
-  );
+test("a folder on disk runs in plain Node, without WebGPU", async () => {
+  const script = `
+    import { createEngine } from "longtape";
+    import { directorySource } from "longtape/node";
+    const engine = await createEngine({ machine: "cpu" });
+    const model = await engine.load(directorySource(process.argv[1]));
+    const session = await model.session({ chunk: 8 });
+    await session.prefill([1, 2, 3]);
+    const ids = [];
+    for await (const id of session.stream({ maxTokens: 4 })) ids.push(id);
+    console.log(JSON.stringify(ids));`;
+  const golden = join(project, "test/goldens/mamba");
+  const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", script, golden], {
+    cwd: folder,
+  });
+  expect(JSON.parse(stdout)).toHaveLength(4);
+});
+
+test("the README's lines pass a strict compiler that knows nothing of this project", async () => {
+  const readme = await readFile(join(project, "README.md"), "utf8");
+  const lines = /^```ts\n(.*?)^```$/ms.exec(readme)![1];
+  const node = 'import { directorySource } from "longtape/node";\nengine.load(directorySource("folder"));\n';
+  await writeFile(join(folder, "user.ts"), `${lines}${node}`);
   const tsc = join(project, "node_modules/typescript/bin/tsc");
   const flags = [
     "--noEmit",
