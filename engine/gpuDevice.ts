@@ -34,6 +34,9 @@ export function describeAdapter(adapter: GPUAdapter): AdapterDescription {
   return { name, vendor, architecture, description, software };
 }
 
+/** Dawn in Node ends, and the process with it, when its GPU is collected: it lives as long as what was made from it. */
+const kept = new WeakMap<GPUDevice, GPU>();
+
 /**
  * A machine on the adapter's own limits and features.
  * Throws AdapterError, with the cure, where there is no WebGPU or no adapter.
@@ -67,6 +70,7 @@ export async function openGpu(
     limits[name] = adapter.limits[name];
   }
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits: limits });
+  kept.set(device, gpu);
   const description = describeAdapter(adapter);
   const variants = new VariantTable(description.software ? "cpu" : "gpu", new Set(requiredFeatures));
   return {

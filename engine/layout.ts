@@ -255,6 +255,12 @@ export function laySession(
   };
 }
 
+/** The chunk that takes `left` tokens with the least work: padding up to half a chunk beats a second run. */
+export function chunkFor({ prefill }: SessionLayout, left: number): number {
+  const sizes = [...prefill.keys()].sort((a, b) => a - b);
+  return sizes.find((T) => T >= left && left > T / 2) ?? sizes.filter((T) => T <= left).at(-1)!;
+}
+
 const parities = (carried: CarriedTensors): readonly (0 | 1)[] =>
   carried.sides[0].length > 0 ? [0, 1] : [0];
 

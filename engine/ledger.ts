@@ -11,6 +11,7 @@ export class Ledger implements Machine {
   readonly kind = "ledger";
   readonly variants: VariantTable;
   readonly tally = new Tally();
+  readonly #held = new Set<Storage>();
   /** Floating-point operations, and bytes moved whatever the variant. */
   flops = 0;
   bytesMoved = 0;
@@ -24,11 +25,14 @@ export class Ledger implements Machine {
   readonly maxBindingBytes = Number.POSITIVE_INFINITY;
 
   async allocate(storages: readonly Storage[]): Promise<void> {
-    for (const s of storages) this.tally.add(s, 1);
+    for (const s of storages) {
+      this.#held.add(s);
+      this.tally.add(s, 1);
+    }
   }
 
   free(storages: readonly Storage[]): void {
-    for (const s of storages) this.tally.add(s, -1);
+    for (const s of storages) if (this.#held.delete(s)) this.tally.add(s, -1);
   }
 
   live(): Bytes {

@@ -24,6 +24,7 @@ export interface Machine {
   readonly maxBindingBytes: number;
   /** All or none; throws OutOfMemoryError. New storages are zero. */
   allocate(storages: readonly Storage[]): Promise<void>;
+  /** Those that are not allocated are passed over. */
   free(storages: readonly Storage[]): void;
   /** Logical order in, packed by the tensor's layout; ordered with what is submitted before and after. */
   write(tensor: Tensor, data: Data): void;

@@ -6,17 +6,20 @@
 
 import { cursorWords, ID_RING } from "./cursor.ts";
 import { OutOfMemoryError, UsageError } from "./errors.ts";
-import { laySession, type SessionLayout } from "./layout.ts";
+import { type Ahead, IdRing, idsOf } from "./idRing.ts";
+import { chunkFor, laySession, type SessionLayout } from "./layout.ts";
 import { Ledger } from "./ledger.ts";
 import type { Run } from "./machine.ts";
 import { formatBytes, total } from "./memory.ts";
 import type { Model } from "./model.ts";
+import { Pace } from "./pace.ts";
 import { growPages } from "./pages.ts";
 import type { Plan, Reach } from "./plan.ts";
+import { type Prompts, promptLists } from "./prompts.ts";
 import { Shadow } from "./shadow.ts";
 import { clearAll, readAll, type Snapshot, writeAll } from "./snapshot.ts";
 import { Stream, type StreamHost, type StreamOptions } from "./stream.ts";
-import { type Bytes, bytesOf, type Data, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, bytesOf, type Storage, type Tensor } from "./tensor.ts";
 import { Workspace } from "./workspace.ts";
 
 export interface SessionOptions {
@@ -28,18 +31,8 @@ export interface SessionOptions {
   allLogits?: boolean;
 }
 
-/** Tokens run ahead in one submit, and tokens that a roll-back may have to replay. */
+/** Tokens run ahead in one submit; a roll-back replays at most ID_RING. */
 const MOST_AHEAD = ID_RING / 2;
-/** A submit is sized to take about this long: short beside a browser's watchdog, long beside a readback. */
-const SUBMIT_MS = 25;
-
-interface Ahead {
-  /** Tokens run for each stream. */
-  counts: readonly number[];
-  /** Each stream's position before. */
-  from: readonly number[];
-  ids: Promise<Data>;
-}
 
 export class Session implements StreamHost {
   readonly model: Model;
@@ -50,29 +43,28 @@ export class Session implements StreamHost {
 
   readonly #B: number;
   readonly #allLogits: boolean;
+  /** Tokens that the model's mathematics reaches. */
+  readonly #longest: number;
   readonly #layout: SessionLayout;
   readonly #shadow: Shadow;
-  readonly #staging: readonly Storage[];
+  readonly #ids: IdRing;
   /** All that is allocated here and does not grow. */
   readonly #held: readonly Storage[];
   readonly #workspace: Workspace;
 
   /** Positions with what was run ahead. */
   #run: number[];
+  /** Which side of the twins is now: every run turns it. */
   #parity: 0 | 1 = 0;
   #ahead: Ahead[] = [];
-  #stagingTurn = 0;
-  #batch = 1;
+  readonly #pace = new Pace(MOST_AHEAD);
   #lock: Promise<unknown> = Promise.resolve();
   #destroyed = false;
 
   /** Lays everything out and allocates it. Throws OutOfMemoryError with nothing left allocated, or UsageError. */
   static async open(model: Model, options: SessionOptions = {}): Promise<Session> {
     const { streams = 1, chunk = 512, allLogits = false } = options;
-    for (const [name, value] of [
-      ["streams", streams],
-      ["chunk", chunk],
-    ] as const) {
+    for (const [name, value] of Object.entries({ streams, chunk })) {
       if (!Number.isInteger(value) || value < 1)
         throw new UsageError(`${name} is ${value}; a whole number from 1 is wanted`);
     }
@@ -103,6 +95,7 @@ export class Session implements StreamHost {
     this.chunk = chunk;
     this.#B = B;
     this.#allLogits = allLogits;
+    this.#longest = model.architecture.longest?.(model.config) ?? Number.POSITIVE_INFINITY;
     this.positions = new Array<number>(B).fill(0);
     this.#run = [...this.positions];
     this.streams = this.positions.map((_, b) => new Stream(this, b));
@@ -110,8 +103,7 @@ export class Session implements StreamHost {
     const { carried, io, scratch, greedy, sampled, prefill } = this.#layout;
     this.#workspace = new Workspace(model.machine, [...greedy, ...sampled, ...[...prefill.values()].flat()]);
     this.#shadow = new Shadow(carried, io.view(1));
-    const { bytes } = io.view(1).ids.storages[0]!;
-    this.#staging = [0, 1].map((i) => ({ category: "staging", label: `ids ${i}`, bytes }));
+    this.#ids = new IdRing(io.view(1).ids);
     const { storages: shadows } = this.#shadow;
     this.#held = [
       ...carried.fixed,
@@ -119,7 +111,7 @@ export class Session implements StreamHost {
       ...io.storages,
       ...scratch,
       ...shadows,
-      ...this.#staging,
+      ...this.#ids.storages,
     ];
   }
 
@@ -166,14 +158,14 @@ export class Session implements StreamHost {
    * vocabulary, before anything is run; OutOfMemoryError; DeviceLostError; the signal's reason.
    */
   async prefill(
-    ids: readonly number[] | readonly (readonly number[])[],
+    ids: Prompts,
     options: { signal?: AbortSignal; onProgress?: (done: number, of: number) => void } = {},
   ): Promise<void> {
     await this.#locked(() => this.#feed(this.#lists(ids), options));
   }
 
   /** As `prefill`, and gives each stream's logits at every position it was fed, [tokens, V]: needs `allLogits`. */
-  async prefillLogits(ids: readonly number[] | readonly (readonly number[])[]): Promise<Float32Array[]> {
+  async prefillLogits(ids: Prompts): Promise<Float32Array[]> {
     if (!this.#allLogits) throw new UsageError("prefillLogits needs a session opened with allLogits: true");
     const lists = this.#lists(ids);
     const V = this.model.architecture.vocabulary(this.model.config);
@@ -244,10 +236,13 @@ export class Session implements StreamHost {
     this.#shadow.taken = null;
   }
 
-  /** Frees what the session holds; the model stays. */
+  /** Frees what the session holds; the model stays. A call in flight is rejected with UsageError. */
   destroy(): void {
-    if (this.#destroyed) return;
     this.#destroyed = true;
+    this.#free();
+  }
+
+  #free(): void {
     this.#workspace.destroy();
     this.model.machine.free(this.#held);
     for (const t of this.#layout.carried.paged) this.model.machine.free(t.storages);
@@ -273,9 +268,9 @@ export class Session implements StreamHost {
     if (stream.queue.length > 0) return take();
     return this.#locked(async () => {
       while (stream.queue.length === 0) {
-        if (this.#ahead.length === 0) await this.#runAhead();
+        if (this.#ahead.length === 0) await this.#runAhead(b);
         // the GPU works on the next tokens while these come back
-        if (this.#ahead.length === 1) await this.#runAhead();
+        if (this.#ahead.length === 1) await this.#runAhead(b);
         await this.#collect();
       }
       return take();
@@ -300,24 +295,28 @@ export class Session implements StreamHost {
     await growPages(this.model.machine, paged, length, () => this.#workspace.repage());
   }
 
-  /** Tokens that the model's mathematics reaches. */
-  get #longest(): number {
-    const { architecture, config } = this.model;
-    return architecture.longest?.(config) ?? Number.POSITIVE_INFINITY;
-  }
-
   /** Calls run one after the other. */
   #locked<T>(run: () => Promise<T>): Promise<T> {
-    const result = this.#lock.then(() => {
+    const expectLive = () => {
       if (this.#destroyed) throw new UsageError("the session was destroyed");
-      return run();
+    };
+    const result = this.#lock.then(async () => {
+      expectLive();
+      try {
+        return await run();
+      } finally {
+        // destroyed meanwhile: what was allocated since has no other owner
+        if (this.#destroyed) this.#free();
+        expectLive();
+      }
     });
     this.#lock = result.catch(() => undefined);
     return result;
   }
 
-  #plan(plans: readonly Plan[], reach = this.#reach(1)): Run {
-    return this.#workspace.run(plans[this.#parity % plans.length]!, reach);
+  /** The plan for the `ahead`th run from now. */
+  #plan(plans: readonly Plan[], reach = this.#reach(1), ahead = 0): Run {
+    return this.#workspace.run(plans[(this.#parity + ahead) % plans.length]!, reach);
   }
 
   /** What the streams write when each goes `n` tokens on. */
@@ -334,7 +333,7 @@ export class Session implements StreamHost {
   }
 
   #flip(runs: number): void {
-    if (this.#layout.carried.sides[0].length > 0) this.#parity = ((this.#parity + runs) % 2) as 0 | 1;
+    this.#parity = ((this.#parity + runs) % 2) as 0 | 1;
   }
 
   #writeCursor(T: number, remaining: readonly number[]): void {
@@ -342,20 +341,9 @@ export class Session implements StreamHost {
     this.model.machine.write(this.#layout.io.view(T).cursor, words);
   }
 
-  #lists(ids: readonly number[] | readonly (readonly number[])[]): readonly (readonly number[])[] {
-    const lists = (
-      ids.length > 0 && typeof ids[0] === "number" ? [ids] : ids
-    ) as readonly (readonly number[])[];
-    if (lists.length !== this.#B)
-      throw new UsageError(`${lists.length} prompts were given, this session has ${this.#B} streams`);
-    const V = this.model.architecture.vocabulary(this.model.config);
-    lists.forEach((list, b) => {
-      list.forEach((id, i) => {
-        if (!Number.isInteger(id) || id < 0 || id >= V) {
-          throw new UsageError(`prompt ${b}: token ${i} is ${id}, outside the vocabulary of ${V}`);
-        }
-      });
-    });
+  #lists(ids: Prompts): readonly (readonly number[])[] {
+    const { architecture, config } = this.model;
+    const lists = promptLists(ids, this.#B, architecture.vocabulary(config));
     if (this.streams.some((s) => s.open))
       throw new UsageError("a stream of this session is being read: end it before prefill");
     return lists;
@@ -375,7 +363,7 @@ export class Session implements StreamHost {
     while (done.some((n, b) => n < lists[b]!.length)) {
       signal?.throwIfAborted();
       const left = lists.map((list, b) => list.length - done[b]!);
-      const T = this.#chunkSize(Math.max(...left));
+      const T = chunkFor(this.#layout, Math.max(...left));
       const counts = left.map((n) => Math.min(T, n));
       const tokens = new Uint32Array(this.#B * T);
       counts.forEach((n, b) => {
@@ -387,27 +375,23 @@ export class Session implements StreamHost {
       this.#writeCursor(T, counts);
       machine.submit([run]);
       this.#flip(1);
+      counts.forEach((n, b) => {
+        this.positions[b]! += n;
+        this.#run[b]! += n;
+      });
       await collect?.(T, counts, done);
       counts.forEach((n, b) => {
         done[b]! += n;
-        this.positions[b]! += n;
-        this.#run[b]! += n;
       });
       onProgress?.(Math.max(...done), of);
     }
   }
 
-  /** The chunk that takes `left` tokens with the least work: padding up to half a chunk beats a second run. */
-  #chunkSize(left: number): number {
-    const sizes = [...this.#layout.prefill.keys()].sort((a, b) => a - b);
-    return sizes.find((T) => T >= left && left > T / 2) ?? sizes.filter((T) => T <= left).at(-1)!;
-  }
-
   /**
    * Submits the next tokens of every open stream, so that streams read side by side take the same steps; one whose
-   * consumer lags far behind waits.
+   * consumer lags far behind waits. Throws where there is no room for what stream b asks.
    */
-  async #runAhead(): Promise<void> {
+  async #runAhead(b: number): Promise<void> {
     const { machine } = this.model;
     const idle = () => this.#run.every((p, b) => p === this.positions[b]);
     if (!idle() && this.#age() + MOST_AHEAD > ID_RING) {
@@ -416,12 +400,12 @@ export class Session implements StreamHost {
       await new Promise((resolve) => setTimeout(resolve));
       if (!idle()) await this.#takeBack();
     }
-    const counts = this.streams.map((s) =>
-      s.open && s.queue.length < MOST_AHEAD ? Math.min(this.#batch, s.wanted) : 0,
+    const wanted = this.streams.map((s) =>
+      s.open && s.queue.length < MOST_AHEAD ? Math.min(this.#pace.steps, s.wanted) : 0,
     );
+    const counts = await this.#fitting(wanted, b);
     const steps = Math.max(...counts);
     if (steps === 0) return;
-    await this.#reserve(Math.max(...this.#run.map((p, b) => p + counts[b]!)));
     if (idle()) this.#shadow.take(machine, this.#run, this.#parity);
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     const from = [...this.#run];
@@ -429,11 +413,28 @@ export class Session implements StreamHost {
     counts.forEach((n, b) => {
       this.streams[b]!.wanted -= n;
     });
-    const staging = this.#staging[this.#stagingTurn++ % this.#staging.length]!;
-    const ids = machine.fetch(this.#layout.io.view(1).ids, staging);
-    ids.catch(() => undefined);
+    const ids = this.#ids.fetch(machine);
     this.#ahead.push({ counts, from, ids });
-    this.#pace(steps, ids);
+    this.#pace.follow(steps, ids);
+  }
+
+  /**
+   * As many of these tokens as there is room for, or can be made. Throws why there is none where stream b wants some and
+   * none of its are under way: whatever still fits comes out first, and a full stream does not end the others.
+   */
+  async #fitting(wanted: readonly number[], b: number): Promise<readonly number[]> {
+    const needed = Math.max(...this.#run.map((p, i) => p + wanted[i]!));
+    try {
+      await this.#reserve(Math.min(needed, this.#longest));
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError || error instanceof UsageError)) throw error;
+    }
+    const room =
+      this.#layout.carried.paged.length > 0 ? Math.min(this.capacity, this.#longest) : this.#longest;
+    const counts = this.#run.map((p, i) => Math.min(wanted[i]!, room - p));
+    const underWay = this.#ahead.some((ahead) => ahead.counts[b]! > 0);
+    if (wanted[b]! > 0 && counts[b] === 0 && !underWay) await this.#reserve(this.#run[b]! + 1);
+    return counts;
   }
 
   /** Tokens that a roll-back would have to replay. */
@@ -442,35 +443,17 @@ export class Session implements StreamHost {
     return Math.max(...this.#run.map((p, b) => p - positions[b]!));
   }
 
-  /** Sizes the next submit by how long this one took. */
-  #pace(steps: number, ids: Promise<unknown>): void {
-    const started = performance.now();
-    ids.then(
-      () => {
-        const perStep = (performance.now() - started) / steps;
-        this.#batch = Math.max(
-          1,
-          Math.min(MOST_AHEAD, 2 * steps, Math.ceil(SUBMIT_MS / Math.max(perStep, 0.01))),
-        );
-      },
-      () => undefined,
-    );
-  }
-
   /** One submit of as many steps as the busiest stream takes; a stream with fewer is frozen for the rest. */
   async #steps(counts: readonly number[], sampled: boolean): Promise<void> {
     const { machine } = this.model;
     const steps = Math.max(...counts);
     const plans = sampled ? this.#layout.sampled : this.#layout.greedy;
     const reach = this.#reach(counts);
-    const runs: Run[] = [];
-    for (let i = 0; i < steps; i++) {
-      runs.push(this.#plan(plans, reach));
-      this.#flip(1);
-    }
+    const runs = Array.from({ length: steps }, (_, i) => this.#plan(plans, reach, i));
     for (const run of new Set(runs)) await machine.prepare(run.dispatches);
     this.#writeCursor(1, counts);
     machine.submit(runs);
+    this.#flip(steps);
     counts.forEach((n, b) => {
       this.#run[b]! += n;
     });
@@ -479,18 +462,17 @@ export class Session implements StreamHost {
   async #collect(): Promise<void> {
     const ahead = this.#ahead.shift();
     if (!ahead) return;
-    const ids = await ahead.ids;
-    ahead.counts.forEach((n, b) => {
-      for (let i = 0; i < n; i++)
-        this.streams[b]!.queue.push(ids[((ahead.from[b]! + i) % ID_RING) * this.#B + b]!);
+    const ids = idsOf(ahead, await ahead.ids);
+    this.streams.forEach((stream, b) => {
+      stream.queue.push(...ids[b]!);
     });
   }
 
-  /** Rolls every stream back to what it has yielded: the shadow's state, and the steps since then run again. */
+  /** Rolls every stream back to what it has yielded: the shadow's state, and the steps since then once more. */
   async #takeBack(): Promise<void> {
     while (this.#ahead.length > 0) await this.#ahead.shift()!.ids;
     this.streams.forEach((stream, b) => {
-      stream.wanted += this.#run[b]! - this.positions[b]!;
+      if (stream.open) stream.wanted += this.#run[b]! - this.positions[b]!;
       stream.queue = [];
     });
     if (this.#run.every((p, b) => p === this.positions[b])) return;
@@ -499,7 +481,13 @@ export class Session implements StreamHost {
     const counts = this.positions.map((p, b) => p - positions[b]!);
     const sampled = this.streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     this.#run = [...positions];
-    if (Math.max(...counts) > 0) await this.#steps(counts, sampled);
+    // in submits as short as those that ran ahead
+    let left = counts;
+    while (Math.max(...left) > 0) {
+      const taken = left.map((n) => Math.min(n, this.#pace.steps));
+      await this.#steps(taken, sampled);
+      left = left.map((n, b) => n - taken[b]!);
+    }
   }
 
   /** What a snapshot holds, by name. */

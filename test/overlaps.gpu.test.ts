@@ -72,3 +72,57 @@ test("logits asked for in the middle of a stream follow the token that came out 
   session.destroy();
   other.destroy();
 });
+
+test("a session destroyed in the middle of a call leaves nothing, and the call says so", async () => {
+  const session = await llama.session({ chunk: 8 });
+  await session.prefill(prompt(5));
+  const stream = session.stream();
+  await stream.next();
+  const pending = [stream.next(), session.reserve(5000), session.logits()];
+  const said = Promise.allSettled(pending);
+  await Promise.resolve();
+  session.destroy();
+  for (const outcome of await said)
+    if (outcome.status === "rejected") expect(String(outcome.reason)).toContain("the session was destroyed");
+  expect((await said).map(({ status }) => status)).toContain("rejected");
+  expect(total(engine.memory())).toBe(weights);
+});
+
+test("an empty prompt feeds nothing", async () => {
+  const session = await mamba.session({ chunk: 8 });
+  await session.prefill([]);
+  await session.prefill(prompt(3));
+  await session.prefill([[]]);
+  expect(session.positions).toEqual([3]);
+  session.destroy();
+});
+
+test("a stream runs to the last token that fits, and a full one does not end the others", async () => {
+  const options = { chunk: 8, streams: 2 };
+  const limited = await createEngine({ maxBytes: total(await llama.predict(options, 256)) });
+  const model = await limited.load(golden("llama"), { tune: false });
+  const session = await model.session(options);
+  await session.prefill([prompt(200), prompt(20)]);
+  const run = async (b: number, maxTokens?: number) => {
+    for await (const _ of session.streams[b]!.stream(maxTokens === undefined ? {} : { maxTokens }));
+  };
+  const [full, other] = await Promise.allSettled([run(0), run(1, 150)]);
+  expect(String((full as PromiseRejectedResult).reason)).toContain("the longest that fits is 256 tokens");
+  expect(other.status).toBe("fulfilled");
+  expect(session.positions).toEqual([256, 170]);
+  limited.destroy();
+});
+
+test("a prefill whose logits find no room has fed the chunk that it ran", async () => {
+  const options = { chunk: 64, allLogits: true };
+  const limited = await createEngine({ maxBytes: total(await mamba.predict(options)) + 4096 });
+  const model = await limited.load(golden("mamba"), { tune: false });
+  const session = await model.session(options);
+  await expect(session.prefillLogits(prompt(64))).rejects.toThrow("maxBytes");
+  expect(session.positions).toEqual([64]);
+  const whole = await mamba.session({ chunk: 64 });
+  await whole.prefill(prompt(64));
+  expect(await session.logits()).toEqual(await whole.logits());
+  whole.destroy();
+  limited.destroy();
+});
