@@ -208,7 +208,7 @@ export class Bench {
       }
       row.test_time = new Date().toISOString();
       const { architecture, config } = model.loaded;
-      const theory = await theoryOf(machine.variants, architecture, config, test);
+      const theory = await theoryOf(machine, architecture, config, test);
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
 

@@ -3,7 +3,7 @@
 import { type Machine, type Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, product, type Storage, type Tensor } from "./tensor.ts";
 
 export class CpuMachine implements Machine {
   readonly kind = "cpu";
@@ -79,8 +79,8 @@ export class CpuMachine implements Machine {
     if (held?.capacity === capacity) return held.data;
     const data = new Float32Array(elements(tensor.spec));
     if (held) {
-      const inner = shape.slice(pagedAxis! + 1).reduce((a, b) => a * b, 1);
-      const outer = shape.slice(0, pagedAxis).reduce((a, b) => a * b, 1);
+      const inner = product(shape.slice(pagedAxis! + 1));
+      const outer = product(shape.slice(0, pagedAxis));
       const kept = Math.min(held.capacity, capacity) * inner;
       for (let o = 0; o < outer; o++) {
         data.set(

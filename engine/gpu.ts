@@ -10,6 +10,7 @@ import {
   elements,
   pack,
   pageSpec,
+  product,
   type Spec,
   type Storage,
   storedBytes,
@@ -75,17 +76,17 @@ export class GpuMachine implements Machine {
         stored as Data & { buffer: ArrayBuffer },
       );
     if (!tensor.pages) put(tensor.storages[0]!, tensor.offset, pack(tensor.spec, data));
-    else forEachPage(tensor, (storage, spec, indices) => put(storage, 0, pack(spec, indices.gather(data))));
+    else
+      for (const { storage, spec, indices } of pagesOf(tensor))
+        put(storage, 0, pack(spec, indices.gather(data)));
   }
 
   async read(tensor: Tensor): Promise<Data> {
     if (!tensor.pages) return this.#readOne(tensor.storages[0]!, tensor.offset, tensor.spec);
     const out = new Float32Array(elements(tensor.spec));
-    const jobs: Promise<void>[] = [];
-    forEachPage(tensor, (storage, spec, indices) => {
-      jobs.push(this.#readOne(storage, 0, spec).then((page) => indices.scatter(page, out)));
-    });
-    await Promise.all(jobs);
+    // one at a time: staging is then never more than a page
+    for (const { storage, spec, indices } of pagesOf(tensor))
+      indices.scatter(await this.#readOne(storage, 0, spec), out);
     return out;
   }
 
@@ -251,35 +252,38 @@ export class GpuMachine implements Machine {
   }
 }
 
+interface Page {
+  storage: Storage;
+  spec: Spec;
+  indices: PageIndices;
+}
+
+/** The way between a page and the whole, both in logical order. */
 interface PageIndices {
   gather(whole: Data): Data;
   scatter(page: Data, whole: Data): void;
 }
 
-/** Visits each page of a paged tensor with the spec of the page and the way between page and whole, in logical order. */
-function forEachPage(
-  tensor: Tensor,
-  visit: (storage: Storage, spec: Spec, indices: PageIndices) => void,
-): void {
-  const { spec, pages, storages } = tensor;
+function* pagesOf({ spec, pages, storages }: Tensor): Generator<Page> {
   const axis = spec.pagedAxis!;
-  const inner = spec.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const outer = spec.shape.slice(0, axis).reduce((a, b) => a * b, 1);
+  const inner = product(spec.shape.slice(axis + 1));
+  const outer = product(spec.shape.slice(0, axis));
   const capacity = spec.shape[axis]!;
   let base = 0;
-  pages!.forEach((slots, i) => {
+  for (const [i, slots] of pages!.entries()) {
     const first = base;
     const runs = (copy: (page: number, whole: number, length: number) => void) => {
       for (let o = 0; o < outer; o++) copy(o * slots * inner, (o * capacity + first) * inner, slots * inner);
     };
-    visit(storages[i]!, pageSpec(spec, slots), {
+    const indices: PageIndices = {
       gather(whole) {
         const page = new Float32Array(outer * slots * inner);
         runs((p, w, n) => page.set(whole.subarray(w, w + n), p));
         return page;
       },
       scatter: (page, whole) => runs((p, w, n) => whole.set(page.subarray(p, p + n), w)),
-    });
+    };
+    yield { storage: storages[i]!, spec: pageSpec(spec, slots), indices };
     base += slots;
-  });
+  }
 }

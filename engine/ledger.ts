@@ -10,6 +10,8 @@ import { type Bytes, type Data, elements, type Storage, type Tensor } from "./te
 export class Ledger implements Machine {
   readonly kind = "ledger";
   readonly variants: VariantTable;
+  readonly maxBytes = Number.POSITIVE_INFINITY;
+  readonly maxBindingBytes: number;
   readonly tally = new Tally();
   readonly #held = new Set<Storage>();
   /** Floating-point operations, and bytes moved whatever the variant. */
@@ -17,12 +19,11 @@ export class Ledger implements Machine {
   bytesMoved = 0;
   dispatches = 0;
 
-  constructor(variants: VariantTable) {
+  /** `maxBindingBytes`: what the machine that it speaks for binds at once, where pages are cut to that. */
+  constructor(variants: VariantTable, maxBindingBytes = Number.POSITIVE_INFINITY) {
     this.variants = variants;
+    this.maxBindingBytes = maxBindingBytes;
   }
-
-  readonly maxBytes = Number.POSITIVE_INFINITY;
-  readonly maxBindingBytes = Number.POSITIVE_INFINITY;
 
   async allocate(storages: readonly Storage[]): Promise<void> {
     for (const s of storages) {

@@ -32,6 +32,8 @@ export class Memory {
   readonly maxBytes: number;
   readonly #device: GPUDevice;
   readonly #buffers = new Map<Storage, GPUBuffer>();
+  /** Bytes of allocations that are under way: two at once must not both take the last room. */
+  #pending = 0;
 
   constructor(device: GPUDevice, maxBytes = Number.POSITIVE_INFINITY) {
     this.#device = device;
@@ -41,7 +43,7 @@ export class Memory {
   /** All or none. Throws OutOfMemoryError; the message says what was asked and what is held. */
   async allocate(storages: readonly Storage[]): Promise<void> {
     const asked = storages.reduce((n, s) => n + s.bytes, 0);
-    const held = total(this.tally.live);
+    const held = total(this.tally.live) + this.#pending;
     const refuse = (why: string) => {
       throw new OutOfMemoryError(
         `${why}; asked ${formatBytes(asked)}, held ${formatBytes(held)}`,
@@ -78,7 +80,10 @@ export class Memory {
       // Dawn throws a RangeError where the process itself has no memory for a mapped buffer
       refuse(error instanceof Error ? error.message : String(error));
     }
-    const failure = await this.#device.popErrorScope();
+    this.#pending += asked;
+    const failure = await this.#device.popErrorScope().finally(() => {
+      this.#pending -= asked;
+    });
     if (failure) {
       for (const buffer of made.values()) buffer.destroy();
       refuse(`the GPU is out of memory (${storages.length} buffers, the first is ${storages[0]?.label})`);

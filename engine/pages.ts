@@ -1,9 +1,17 @@
 // Tensors that grow by pages: nothing is copied, and no single binding limits the context.
 
-import { OutOfMemoryError } from "./errors.ts";
+import { OutOfMemoryError, UsageError } from "./errors.ts";
 import type { Machine } from "./machine.ts";
 import { formatBytes } from "./memory.ts";
-import { nextPage, pageSpec, type Spec, type Storage, storedBytes, type Tensor } from "./tensor.ts";
+import {
+  nextPage,
+  pageSpec,
+  SMALLEST_PAGE,
+  type Spec,
+  type Storage,
+  storedBytes,
+  type Tensor,
+} from "./tensor.ts";
 
 /** A tensor that grows by pages. */
 export class PagedTensor implements Tensor {
@@ -28,18 +36,19 @@ export class PagedTensor implements Tensor {
     return { ...this.#spec, shape: this.#spec.shape.map((n, i) => (i === axis ? this.capacity : n)) };
   }
 
+  pageBytes(slots: number): number {
+    return storedBytes(pageSpec(this.#spec, slots));
+  }
+
   pageStorage(slots: number): Storage {
-    return {
-      category: "kv",
-      label: `${this.label} page ${this.pages.length}`,
-      bytes: storedBytes(pageSpec(this.spec, slots)),
-    };
+    return { category: "kv", label: `${this.label} page ${this.pages.length}`, bytes: this.pageBytes(slots) };
   }
 }
 
 /**
  * Adds pages to every tensor until they hold `length` slots, then lets the plans be laid out over them.
- * Throws OutOfMemoryError, which says what is held and the longest context that fits; then all is as before.
+ * Throws OutOfMemoryError, or UsageError where the plans want more than can be bound; either says the longest context
+ * that fits, and then all is as before.
  */
 export async function growPages(
   machine: Machine,
@@ -53,7 +62,10 @@ export async function growPages(
   let fits = before;
   try {
     while (capacity() < length) {
-      const slots = nextPage(capacity());
+      let slots = nextPage(capacity());
+      // no binding limits the context: past what can be bound pages stop growing, and their number goes on
+      while (slots > SMALLEST_PAGE && tensors.some((t) => t.pageBytes(slots) > machine.maxBindingBytes))
+        slots /= 2;
       const pages = tensors.map((t) => t.pageStorage(slots));
       await machine.allocate(pages);
       grown.push(...pages);
@@ -73,6 +85,11 @@ export async function growPages(
     }
     machine.free(grown);
     await repage();
+    if (error instanceof UsageError) {
+      throw new UsageError(
+        `a context of ${length} tokens does not fit: ${error.message}; the longest that fits is ${fits} tokens`,
+      );
+    }
     if (!(error instanceof OutOfMemoryError)) throw error;
     const { askedBytes, heldBytes } = error;
     throw new OutOfMemoryError(

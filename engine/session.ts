@@ -85,7 +85,8 @@ export class Session implements StreamHost {
    * the same session opened on the ledger, with the machine's own variants.
    */
   static async predict(model: Model, options: SessionOptions = {}, length = 0): Promise<Bytes> {
-    const session = await Session.open({ ...model, machine: new Ledger(model.machine.variants) }, options);
+    const { variants, maxBindingBytes } = model.machine;
+    const session = await Session.open({ ...model, machine: new Ledger(variants, maxBindingBytes) }, options);
     await session.reserve(length);
     return session.memory();
   }

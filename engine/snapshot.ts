@@ -4,7 +4,7 @@ import { UsageError } from "./errors.ts";
 import type { Machine } from "./machine.ts";
 import { type Data, elements, product, type Tensor } from "./tensor.ts";
 
-/** Everything that a session carries: state, cache up to each stream's length, and the logits that come next. */
+/** Everything that a session carries: state, the whole cache as it is, and the logits that come next. */
 export interface Snapshot {
   readonly architecture: string;
   /** Tokens that each stream holds. */
@@ -31,15 +31,27 @@ export async function readAll(
   return { tensors: out, bytes };
 }
 
-/** Throws UsageError, before anything is written, where a tensor is missing or of another size. */
+/** Throws UsageError, before anything is written, where a tensor is missing, of another size, or one too many. */
 export function writeAll(machine: Machine, tensors: Named, snapshot: Snapshot): void {
+  if (snapshot.tensors.size !== tensors.length) {
+    throw new UsageError(
+      `the snapshot holds ${snapshot.tensors.size} tensors, this session carries ${tensors.length}`,
+    );
+  }
+  const longest = Math.max(...snapshot.positions);
   const writes = tensors.map(([name, tensor]) => {
     const data = snapshot.tensors.get(name);
-    const wanted = elements(tensor.spec);
-    if (!data || (tensor.spec.pagedAxis === undefined && data.length !== wanted)) {
-      throw new UsageError(
-        `the snapshot's ${name} has ${data?.length ?? "no"} elements, ${wanted} are wanted`,
-      );
+    const { shape, pagedAxis } = tensor.spec;
+    // a cache may be of another capacity, as long as it holds what the streams do
+    const slot = product(shape.filter((_, axis) => axis !== pagedAxis));
+    const fits =
+      data &&
+      (pagedAxis === undefined
+        ? data.length === elements(tensor.spec)
+        : data.length % slot === 0 && data.length >= longest * slot);
+    if (!fits) {
+      const wanted = pagedAxis === undefined ? `${elements(tensor.spec)}` : `${slot} for each slot`;
+      throw new UsageError(`the snapshot's ${name} has ${data?.length ?? "no"} elements, wanted ${wanted}`);
     }
     return [tensor, recut(tensor, data)] as const;
   });

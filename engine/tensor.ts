@@ -116,9 +116,12 @@ export function unpack(spec: Spec, stored: Data): Data {
   return logical;
 }
 
+/** Slots of the smallest page. */
+export const SMALLEST_PAGE = 256;
+
 /** Slots of the page that a cache of `length` slots grows by: slack stays under an eighth (and 256 slots). */
 export const nextPage = (length: number): number =>
-  Math.max(256, 2 ** Math.floor(Math.log2(Math.max(length / 8, 1))));
+  Math.max(SMALLEST_PAGE, 2 ** Math.floor(Math.log2(Math.max(length / 8, 1))));
 
 /** The pages of a cache that holds at least `length` slots. */
 export function pagesFor(length: number): number[] {

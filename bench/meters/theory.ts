@@ -3,7 +3,7 @@
 import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
 import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
-import type { Run, VariantTable } from "../../engine/machine.ts";
+import type { Machine, Run, VariantTable } from "../../engine/machine.ts";
 import type { Architecture, Model } from "../../engine/model.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
@@ -71,13 +71,13 @@ async function run(
   };
 }
 
-/** What this test will hold, move and dispatch, with these variants. */
+/** What this test will hold, move and dispatch on this machine. */
 export const theoryOf = (
-  variants: VariantTable,
+  machine: Pick<Machine, "variants" | "maxBindingBytes">,
   architecture: Architecture,
   config: unknown,
   test: Test,
-): Promise<Theory> => run(new Ledger(variants), architecture, config, test);
+): Promise<Theory> => run(new Ledger(machine.variants, machine.maxBindingBytes), architecture, config, test);
 
 /** The kernels that run while the clock does, and at which sizes: what a race is worth running over. */
 export async function usedBy(
