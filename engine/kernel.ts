@@ -300,7 +300,7 @@ const f32Literal = (x: number): string => {
   return /[.e]/.test(text) ? `${text}f` : `${text}.0f`;
 };
 
-export const MAX_GRID = 65535;
+const MAX_GRID = 65535;
 
 export function gridOf(grid: Grid): [number, number, number] {
   if (typeof grid === "number")

@@ -126,7 +126,7 @@ export interface Dispatch {
 }
 
 /** WebGPU's default limit: no pass binds more. */
-export const STORAGE_BUFFERS = 8;
+const STORAGE_BUFFERS = 8;
 
 const compiled = new Map<string, CompiledPass>();
 

@@ -13,6 +13,7 @@ import {
   type Variant,
   write,
 } from "../engine/kernel.ts";
+import { memo } from "../engine/memo.ts";
 import { ceilDiv } from "../engine/tensor.ts";
 import { silu } from "./reference/math.ts";
 
@@ -35,14 +36,10 @@ type Tensors<Opt extends HeadNormOptions> = {
 /** The kernel with these options. */
 export function headNorm<const Opt extends HeadNormOptions>(options: Opt): Kernel<Letter, Tensors<Opt>> {
   const key = [options.normalise ? "normalise" : [], options.gate ? "gate" : []].flat().join("+");
-  let kernel = made.get(key);
-  if (!kernel) {
-    kernel = make(options, key);
-    made.set(key, kernel);
-  }
+  const kernel = memo(made, key, () => make(options, key));
   return kernel as unknown as Kernel<Letter, Tensors<Opt>>;
 }
-const made = new Map<string, unknown>();
+const made = new Map<string, Kernel<Letter>>();
 
 /** As fla: keeps an empty sum of keys from dividing by zero. */
 const LEAST = 1e-10;

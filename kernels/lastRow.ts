@@ -5,7 +5,7 @@ import { CURSOR_COLUMNS, cursorWgsl } from "../engine/cursor.ts";
 import { defineKernel, read, update } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
 
-//   B streams   T tokens in the chunk   D model width   CC columns of the cursor
+//   B streams   T tokens in the chunk   D model width
 export const lastRow = defineKernel({
   name: "lastRow",
   consts: ["B", "T", "D"],

@@ -13,6 +13,7 @@ import {
   update,
   write,
 } from "../engine/kernel.ts";
+import { memo } from "../engine/memo.ts";
 import type { FeatureMap } from "./featureMap.ts";
 import {
   RECURRENCE_LETTERS,
@@ -49,14 +50,10 @@ export function linearAttention<const Opt extends LinearAttentionOptions>(
   options: Opt,
 ): Kernel<Letter, Tensors<Opt>> {
   const key = `${options.featureMap}${options.normalise ? "+normalise" : ""}`;
-  let kernel = made.get(key);
-  if (!kernel) {
-    kernel = make(options, key);
-    made.set(key, kernel);
-  }
+  const kernel = memo(made, key, () => make(options, key));
   return kernel as unknown as Kernel<Letter, Tensors<Opt>>;
 }
-const made = new Map<string, unknown>();
+const made = new Map<string, Kernel<Letter>>();
 
 const make = ({ featureMap, normalise = false }: LinearAttentionOptions, key: string) => {
   const recurrence = { featureMap, normalise, gated: false };
