@@ -9,6 +9,15 @@ export interface Fill {
   ids(count: number, from?: number): number[];
 }
 
+/** Tokens of one stream that are handed over at once. */
+const PIECE_TOKENS = 2 ** 16;
+
+/** `count` tokens in pieces of whole chunks: a list of a long context's ids would not fit into JavaScript's memory. */
+export function* pieces(count: number, chunk: number): Generator<number, void, void> {
+  const most = Math.max(1, Math.floor(PIECE_TOKENS / chunk)) * chunk;
+  for (let left = count; left > 0; left -= most) yield Math.min(left, most);
+}
+
 /** A token of any tokenizer is seldom longer: enough text for `tokens` of them is found at the first try. */
 const CHARACTERS_A_TOKEN = 8;
 

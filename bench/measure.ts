@@ -5,7 +5,7 @@ import { total } from "../engine/memory.ts";
 import type { Session } from "../engine/session.ts";
 import type { Snapshot } from "../engine/snapshot.ts";
 import type { Bytes } from "../engine/tensor.ts";
-import type { Fill } from "./fill.ts";
+import { type Fill, pieces } from "./fill.ts";
 import type { Counter } from "./meters/asked.ts";
 import { gpuNs } from "./meters/gpuTime.ts";
 import type { Resident } from "./meters/resident.ts";
@@ -126,8 +126,11 @@ export async function measureTime(
 }
 
 /** Every stream takes the next `count` tokens of the text after those that it holds. */
-function feed(session: Session, fill: Fill, count: number): Promise<void> {
-  return session.prefill(session.positions.map((position) => fill.ids(count, position)));
+async function feed(session: Session, fill: Fill, count: number): Promise<void> {
+  // what does not fit is known before hours are spent on filling it
+  await session.reserve(Math.max(...session.positions) + count);
+  for (const piece of pieces(count, session.chunk))
+    await session.prefill(session.positions.map((position) => fill.ids(piece, position)));
 }
 
 interface Timed extends Omit<Measured, "open"> {
