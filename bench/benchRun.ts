@@ -1,8 +1,9 @@
 // A run of the command line: every subject through every test, rows out as they finish, files at the end.
 
-import { mkdir } from "node:fs/promises";
+import { readdirSync } from "node:fs";
+import { mkdir, rmdir } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { checkpoints, project } from "./commandLine.ts";
+import { checkpoints, modelFolder, project } from "./commandLine.ts";
 import { identity } from "./fields.ts";
 import { type BenchOptions, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
@@ -28,6 +29,8 @@ export class BenchRun {
   readonly #tests: readonly Test[];
   readonly #extra: readonly Field[];
   readonly #folder: string;
+  /** Was the folder made for this run? */
+  #made = false;
   readonly #progress;
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
@@ -37,7 +40,8 @@ export class BenchRun {
   #ended = false;
 
   constructor(options: BenchOptions, environment: Environment) {
-    this.subjects = subjectsOf(options, checkpoints);
+    const models = options.models.map(modelFolder);
+    this.subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
     this.#options = options;
     this.#environment = environment;
     this.#tests = expandTests(options);
@@ -54,9 +58,15 @@ export class BenchRun {
 
   /** Makes the folder of the results: before anything is run for nothing. */
   async makeFolder(): Promise<void> {
-    await mkdir(this.#folder, { recursive: true }).catch((error: Error) => {
+    const made = await mkdir(this.#folder, { recursive: true }).catch((error: Error) => {
       throw new Error(`--out: ${this.#folder} could not be made (${error.message})`);
     });
+    this.#made = made !== undefined;
+  }
+
+  /** Takes the folder away again where nothing came to lie in it. */
+  async leaveNothingEmpty(): Promise<void> {
+    if (this.#made && this.#rows.length === 0) await rmdir(this.#folder).catch(() => {});
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -156,4 +166,13 @@ export class BenchRun {
 function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {
   const times = Object.entries(times_ns).map(([name, ns]) => `${name} ${formatNs(ns)}`);
   return `${kernel} ${sizes}: ${variant} (${times.join(", ")})`;
+}
+
+/** Names in a folder, those that begin with a dot aside; none where it is none. */
+function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => !name.startsWith("."));
+  } catch {
+    return [];
+  }
 }

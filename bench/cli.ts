@@ -2,12 +2,10 @@
 
 import { spawn } from "node:child_process";
 import { adapterLine } from "./adapter.ts";
-import { BenchRun } from "./benchRun.ts";
-import { chromeRuntime } from "./chromeRuntime.ts";
 import { runCommand } from "./commandLine.ts";
 import { ownEnvironment } from "./environment.ts";
 import { parseFlags } from "./flags.ts";
-import { nodeRuntime } from "./nodeRuntime.ts";
+import type { RuntimeRequest } from "./runtime.ts";
 import { buildCommit, ownVersion } from "./versions.ts";
 
 await runCommand(async (argv, signal) => {
@@ -18,6 +16,8 @@ await runCommand(async (argv, signal) => {
   }
   const { options } = parsed;
   const { repetitions, delaySeconds, warmup, seed, maxBytes } = options;
+  // seconds of loading that nobody has to wait for to be told of a wrong flag
+  const { BenchRun } = await import("./benchRun.ts");
   const environment = ownEnvironment(argv, { commit: buildCommit(), version: ownVersion() }, seed);
   const run = new BenchRun(options, environment);
   if (!options.listDevices) await run.makeFolder();
@@ -31,12 +31,15 @@ await runCommand(async (argv, signal) => {
     build_commit: environment.build_commit,
     version: environment.versions.longtape ?? null,
   };
-  const runtime = await (options.runtime === "node" ? nodeRuntime : chromeRuntime)({
+  const runtime = await openRuntime(options.runtime, {
     browser: options.browser,
     software: options.software,
     subjects: run.subjects,
     settings,
     onEvent: (event) => run.take(event),
+  }).catch(async (error: unknown) => {
+    await run.leaveNothingEmpty();
+    throw error;
   });
   console.error(adapterLine(runtime.adapter));
   try {
@@ -51,9 +54,15 @@ await runCommand(async (argv, signal) => {
     if (options.open && report && !signal.aborted) openFile(report);
     return failed ? 1 : 0;
   } finally {
+    await run.leaveNothingEmpty();
     await runtime.close();
   }
 });
+
+async function openRuntime(name: "chrome" | "node", request: RuntimeRequest) {
+  if (name === "node") return (await import("./nodeRuntime.ts")).nodeRuntime(request);
+  return (await import("./chromeRuntime.ts")).chromeRuntime(request);
+}
 
 /** In whatever the system opens such a file with. */
 function openFile(path: string): void {

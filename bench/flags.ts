@@ -52,6 +52,8 @@ const promptDepths = [0];
 /** Most tokens of a context: positions are u32 on the GPU, and the host counts prompt, depth and generation. */
 const maxTokens = 2 ** 30;
 const maxListLength = 1000;
+/** Most ids of a prompt, all streams together: they are made before the clock starts. */
+const maxPromptIds = 2 ** 26;
 
 const description =
   "Streams tokens through sequence models on WebGPU and prints, row by row, how fast they run and how many bytes " +
@@ -68,7 +70,7 @@ A flag that is given replaces only its own default; -d holds for every test;
 Examples:
   npm run bench -- --quick
       every shipped model, a first impression
-  npm run bench -- -a llama,mamba -d 0,1024-16384*2
+  npm run bench -- -a llama,mamba -d "0,1024-16384*2"
       two architectures while the context doubles
   npm run bench -- -a gla -p 0 -n 64 -npl 1,2,4
       generation only, in 1, 2 and 4 streams
@@ -95,7 +97,7 @@ interface Flag {
 const table: Flag[] = [
   {
     flags: "-m, --model <folder>",
-    help: "Hugging Face folders to run; a config.json for seeded weights of its sizes",
+    help: "Hugging Face folders to run; with a config.json alone, seeded weights of its sizes",
     list: true,
     group: "What to run:",
   },
@@ -296,11 +298,16 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   };
   const tests = expandTests(options);
   if (tests.length === 0) throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
-  for (const { n_prompt, n_gen, n_depth } of tests) {
+  for (const { n_prompt, n_gen, n_depth, n_parallel } of tests) {
     const tokens = n_prompt + n_gen + n_depth;
     if (tokens > maxTokens) {
       throw new UsageError(
         `${testName({ n_prompt, n_gen, n_depth })}: a context of ${tokens} tokens, wanted at most ${maxTokens}`,
+      );
+    }
+    if (n_parallel * n_prompt > maxPromptIds) {
+      throw new UsageError(
+        `${testName({ n_prompt, n_gen, n_depth })} in ${n_parallel} streams: prompts of ${n_parallel * n_prompt} ids, wanted at most ${maxPromptIds}`,
       );
     }
   }

@@ -162,6 +162,7 @@ describe("errors are one sentence and exit 2", () => {
       "-d 1073741824 -p 1 -n 0",
       "pp1 @ d1073741824: a context of 1073741825 tokens, wanted at most 1073741824",
     ],
+    ["-p 1000000 -npl 1000", "pp1000000 in 1000 streams: prompts of 1000000000 ids, wanted at most 67108864"],
     ["-pg 5", '-pg: found "5", wanted prompt,generation as 512,128'],
     ["-ctk f16", '-ctk: "f16" is not supported yet, wanted f32'],
     ["--dtype q4", '--dtype: "q4" is not supported yet, wanted f32'],

@@ -1,4 +1,5 @@
-import { readFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
@@ -132,6 +133,18 @@ test("a folder of one's own runs; one that is none says why", async () => {
   const [own, , none] = await rows().allTextContents();
   expect(own).toMatch(/^mamba \(yours\)pp8\d/);
   expect(none).toMatch(/^printerspp8failed: printers holds no config\.json/);
+});
+
+test("a folder with a config.json alone runs with seeded weights", async () => {
+  const parent = await mkdtemp(join(tmpdir(), "longtape-page-"));
+  const sizes = join(parent, "sizes");
+  await cp(join(project, "test/goldens/gru/config.json"), join(sizes, "config.json"));
+  await openPage("?a=&p=8&n=0&d=0&r=1");
+  await page.getByLabel("Your own checkpoint").setInputFiles(sizes);
+  await button("Run").click();
+  await finish();
+  await rm(parent, { recursive: true });
+  expect(await rows().allTextContents()).toEqual([expect.stringMatching(/^sizes \(seeded\)pp8\d/)]);
 });
 
 test.each([

@@ -1,7 +1,7 @@
 // The page's form: what it offers, what it asks for, and the address that brings the same choice back.
 
 import { colours } from "../charts.ts";
-import type { Subject } from "../subject.ts";
+import { CONFIG_FILE, type Subject, seeded } from "../subject.ts";
 import { benchArchs, expandTests, type Test } from "../tests.ts";
 import { byId, element } from "./dom.ts";
 
@@ -98,11 +98,12 @@ export class Form {
   }
 
   #subject(name: string): Subject {
-    const picked = this.#picked.has(name);
+    const files = this.#picked.get(name)?.filter((file) => !file.name.startsWith("."));
+    if (files?.length === 1 && files[0]!.name === CONFIG_FILE) return seeded(name, name, CONFIG_FILE);
     return {
-      arch: picked ? "" : name,
+      arch: files ? "" : name,
       model: name,
-      folder: picked ? name : `/models/checkpoints/${name}`,
+      folder: files ? name : `/models/checkpoints/${name}`,
       seededConfig: null,
     };
   }

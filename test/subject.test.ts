@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+import { subjectsOf } from "../bench/subject.ts";
+import { benchArchs } from "../bench/tests.ts";
+
+const files: Record<string, string[]> = {
+  "models/tiny": ["config.json", "model.safetensors"],
+  "/far/sizes/": ["config.json"],
+};
+const subjects = (models: string[], archs: string[] = []) =>
+  subjectsOf({ models, archs }, "shipped", (folder) => files[folder] ?? []);
+
+test("nothing named: all that is shipped", () => {
+  expect(subjects([]).map(({ folder }) => folder)).toEqual(benchArchs.map((arch) => `shipped/${arch}`));
+});
+
+test("a folder is a checkpoint; its architecture is known when it is opened", () => {
+  expect(subjects(["models/tiny", "nowhere"], ["gru"])).toEqual([
+    { arch: "gru", model: "gru", folder: "shipped/gru", seededConfig: null },
+    { arch: "", model: "tiny", folder: "models/tiny", seededConfig: null },
+    { arch: "", model: "nowhere", folder: "nowhere", seededConfig: null },
+  ]);
+});
+
+test("a configuration, or a folder with nothing else in it, has its weights seeded", () => {
+  expect(subjects(["/far/sizes/", "models/tiny/config.json", "wide.json"])).toEqual([
+    { arch: "", model: "sizes (seeded)", folder: "/far/sizes/", seededConfig: "config.json" },
+    { arch: "", model: "tiny (seeded)", folder: "models/tiny/", seededConfig: "config.json" },
+    { arch: "", model: "wide (seeded)", folder: ".", seededConfig: "wide.json" },
+  ]);
+});
