@@ -79,8 +79,7 @@ await runCommand(async (argv, signal) => {
     .option(
       "--stop <text>",
       "end after this text; may be given again",
-      (text, all) => [...all, text],
-      [] as string[],
+      (text: string, all: string[] = []) => [...all, text],
     )
     .option("--max-bytes <size>", "refuse what needs more GPU memory, as 512M or 2GiB", byteSize);
   addCommonFlags(command).addHelpText("after", afterFlags);
@@ -93,19 +92,24 @@ await runCommand(async (argv, signal) => {
   const { nGen, temperature, topK, topP, minP, seed, stop = [], maxBytes = null } = flags;
   const sampling = { temperature, topK, topP, minP, seed };
   const folder = modelFolder(model);
+  // On a terminal the text may end anywhere in a line; a file gets the text and nothing else.
+  let inLine = false;
+  const endLine = () => {
+    if (inLine && process.stdout.isTTY) process.stdout.write("\n");
+  };
   const figures = await runJob(
     "generate",
     flags,
     [folder],
     { folder, prompt, maxTokens: nGen, ...sampling, stop, tune, maxBytes },
     (event) => {
-      if ("text" in event) process.stdout.write(event.text);
-      else if (flags.verbose) console.error(event.note);
+      if ("text" in event) {
+        process.stdout.write(event.text);
+        inLine ||= event.text !== "";
+      } else if (flags.verbose) console.error(event.note);
     },
     signal,
-  );
-  // On a terminal the text may end anywhere in a line; a file gets the text and nothing else.
-  if (process.stdout.isTTY) process.stdout.write("\n");
+  ).finally(endLine);
   console.error(figuresLine(figures));
   return 0;
 });

@@ -3,7 +3,15 @@
 import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { Command } from "commander";
-import { addCommonFlags, type CommonFlags, checkpoints, parse, project, runCommand } from "./commandLine.ts";
+import {
+  addCommonFlags,
+  type CommonFlags,
+  checkpoints,
+  modelFolder,
+  parse,
+  project,
+  runCommand,
+} from "./commandLine.ts";
 import { NMSE_LIMIT, type Verdict, verdictLine } from "./golden.ts";
 import { runJob } from "./runJob.ts";
 
@@ -43,7 +51,7 @@ await runCommand(async (argv, signal) => {
   const parsed = parse<Flags>(command, argv);
   if (!parsed) return 0;
   const { flags } = parsed;
-  const folders = parsed.args.length > 0 ? parsed.args : await ownFolders();
+  const folders = parsed.args.length > 0 ? parsed.args.map(modelFolder) : await ownFolders();
   const verdicts = await runJob(
     "verify",
     flags,
