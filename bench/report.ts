@@ -44,8 +44,11 @@ ${glance(rows)}
 ${charts(results)}
 <section>
 <h2>Every row</h2>
-<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas.</p>
-${table(rows, readable)}
+<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
+${table(
+  rows,
+  readable.filter(({ needed }) => needed?.(rows) ?? true),
+)}
 <details>
 <summary>All ${fields.length} fields, as in results.json</summary>
 ${table(rows, fields.map(rawColumn))}
@@ -110,7 +113,7 @@ ${names.map(({ label, colour, rows: members }) => {
   const found = ends.map((depth) => at(members, depth));
   return html`<tr><th scope="row">${swatch(colour)}${label}</th><td class="number">${show(members[0]?.model_n_params, formatParameters)}</td>${found.map(
     (row) => html`<td class="number">${show(row && measuredBytes(row), formatBytes)}</td>`,
-  )}${found.map((row) => html`<td class="number">${row ? speed(row) : "–"}</td>`)}</tr>\n`;
+  )}${found.map((row) => html`<td class="number ${row?.status ?? ""}">${row ? speed(row) : "–"}</td>`)}</tr>\n`;
 })}</tbody>
 </table></div>
 </section>`;
@@ -153,7 +156,7 @@ function charts({ environment, rows }: Results): Html {
   const legend = new Map(seriesOf(rows).map(({ arch, colour }) => [arch, colour]));
   return html`<section>
 <h2>Charts</h2>
-<ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}<li><svg width="34" height="10" aria-hidden="true"><path d="M0,5H12" stroke="currentColor" stroke-width="1.75"/><circle cx="26" cy="5" r="4" fill="currentColor"/></svg>line theory, point measured</li></ul>
+<ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
 ${figures}
 </section>`;
 }
@@ -172,14 +175,31 @@ interface Column {
   title: string;
   kind: "text" | "number";
   cell(row: Row): string;
+  /** Does it say anything about these rows? */
+  needed?(rows: readonly Row[]): boolean;
 }
 
 const readable: Column[] = [
   { title: "model", kind: "text", cell: (row) => row.model },
-  { title: "arch", kind: "text", cell: (row) => row.arch },
-  { title: "peer", kind: "text", cell: (row) => row.peer },
+  {
+    title: "arch",
+    kind: "text",
+    cell: (row) => row.arch,
+    needed: (rows) => rows.some(({ arch, model }) => arch !== model),
+  },
+  {
+    title: "peer",
+    kind: "text",
+    cell: (row) => row.peer,
+    needed: (rows) => new Set(rows.map(({ peer }) => peer)).size > 1,
+  },
   { title: "test", kind: "text", cell: (row) => row.test },
-  { title: "streams", kind: "number", cell: (row) => String(row.n_parallel) },
+  {
+    title: "streams",
+    kind: "number",
+    cell: (row) => String(row.n_parallel),
+    needed: (rows) => rows.some(({ n_parallel }) => n_parallel > 1),
+  },
   { title: "t/s", kind: "number", cell: speed },
   { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
   { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
@@ -187,6 +207,12 @@ const readable: Column[] = [
   { title: "theory", kind: "number", cell: (row) => show(theoryBytes(row), formatBytes) },
   { title: "weights", kind: "number", cell: (row) => show(row.mem_weights, formatBytes) },
   { title: "asked", kind: "number", cell: (row) => show(row.mem_asked, formatBytes) },
+  {
+    title: "resident",
+    kind: "number",
+    cell: (row) => show(row.mem_resident, formatBytes),
+    needed: (rows) => rows.some(({ mem_resident }) => mem_resident !== null),
+  },
   { title: "err %", kind: "number", cell: (row) => show(row.theory_err_pct, (value) => value.toFixed(2)) },
   { title: "overhead %", kind: "number", cell: (row) => show(row.overhead_pct, (value) => value.toFixed(1)) },
   {
@@ -308,7 +334,7 @@ p { margin: 0 0 12px; max-width: 80ch; }
 .notice.quiet { background: var(--raised); border-left-color: var(--line); }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--raised); }
 .scroll.tall { max-height: 80vh; overflow-y: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { position: sticky; top: 0; background: var(--raised); color: var(--soft); font-weight: 600; vertical-align: bottom; box-shadow: inset 0 -1px var(--line); border-bottom: 0; }
@@ -320,9 +346,8 @@ thead tr > :first-child { z-index: 2; }
 tr.refused td, tr.unsupported td { color: var(--soft); }
 tr.failed td { background: color-mix(in srgb, var(--series-6) 14%, var(--raised)); }
 td.number { max-width: 34ch; }
-tr:not(.ok) td.number { white-space: normal; min-width: 12ch; }
+tr:is(.failed, .refused, .unsupported) td.number, td:is(.failed, .refused, .unsupported) { white-space: normal; min-width: 24ch; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; margin: 0 0 16px; padding: 0; font-size: 0.9rem; }
-.legend svg { margin-right: 6px; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
 figure { margin: 0 0 32px; padding: 20px; border: 1px solid var(--line); border-radius: 6px; background: var(--raised); }
 .canvas { overflow-x: auto; }
