@@ -50,6 +50,11 @@ export async function openGpu(
       "there is no WebGPU here: use Chrome, Edge or Safari over https or on localhost, or in Node pass `gpu` from the package `webgpu`",
     );
   }
+  if (typeof GPUBufferUsage === "undefined") {
+    throw new AdapterError(
+      "WebGPU's flags (GPUBufferUsage and so on) are not defined: in Node call Object.assign(globalThis, globals), with the globals of the package `webgpu`",
+    );
+  }
   const adapter = await gpu.requestAdapter({
     ...(options.powerPreference ? { powerPreference: options.powerPreference } : {}),
     ...(options.software ? { forceFallbackAdapter: true } : {}),
