@@ -262,8 +262,9 @@ const gumbel = (key: number, i: number): number => {
 function decisive(logits: Float32Array, s: DrawSettings, b: number): boolean {
   const winners = [1 - 1e-4, 1, 1 + 1e-4].map((by) => {
     const scores = drawScores(logits, { ...s, topP: s.topP < 1 ? s.topP * by : 1, minP: s.minP * by }, b);
-    const [first, second] = Float64Array.from(scores).sort().reverse();
-    return first! - second! > 1e-3 ? scores.indexOf(first!) : -1;
+    const top = scores.indexOf(scores.reduce((a, x) => Math.max(a, x)));
+    const behind = scores.reduce((a, x, i) => (i === top ? a : Math.max(a, x)), Number.NEGATIVE_INFINITY);
+    return scores[top]! - behind > 1e-3 ? top : -1;
   });
   return winners.every((w) => w >= 0 && w === winners[0]);
 }
