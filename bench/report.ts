@@ -17,8 +17,9 @@ import { formatBytes, formatNs, formatParameters } from "./units.ts";
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
 export function reportHtml(results: Results): string {
   const { environment, rows } = results;
-  const archs = [...new Set(rows.map((row) => row.arch))];
-  const title = `longtape: ${archs.join(", ") || "no rows"}`;
+  // a folder that could not be opened has none
+  const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
+  const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
 <head>
@@ -34,7 +35,7 @@ export function reportHtml(results: Results): string {
 <header>
 <p class="eyebrow">longtape</p>
 <h1>What a long context costs</h1>
-<p class="lead">${archs.length} ${archs.length === 1 ? "architecture" : "architectures"} (${archs.join(", ")}), ${statuses(rows)}.</p>
+<p class="lead">${archs.length > 0 && `${archs.length} ${archs.length === 1 ? "architecture" : "architectures"} (${archs.join(", ")}), `}${statuses(rows)}.</p>
 <code class="command">${environment.command}</code>
 <p class="meta">${[...origin(environment)].join(" · ")}</p>
 </header>
@@ -153,7 +154,7 @@ function charts({ environment, rows }: Results): Html {
     ),
   ].filter((figure) => figure !== null);
   if (figures.length === 0) return html``;
-  const legend = new Map(seriesOf(rows).map(({ arch, colour }) => [arch, colour]));
+  const legend = new Map(seriesOf(rows.filter(({ arch }) => arch)).map(({ arch, colour }) => [arch, colour]));
   return html`<section>
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>

@@ -129,6 +129,17 @@ const notices = (changed: Partial<Environment>) =>
     .join("\n");
 
 describe("report", () => {
+  test("a folder that could not be opened is a row, not an architecture", () => {
+    const unopened = emptyRow({ model: "typo", status: "failed", reason: "typo holds no config.json" });
+    const report = (rows: Row[]) => parseHTML(reportHtml({ ...results, rows })).document;
+    const mixed = report([...rows, unopened]);
+    expect(mixed.querySelector(".lead")?.textContent).toMatch(/^8 architectures \(.*mamba\), 33 rows: /);
+    expect(mixed.querySelectorAll(".legend li")).toHaveLength(8);
+    const alone = report([unopened]);
+    expect(alone.querySelector(".lead")?.textContent).toBe("1 row: 1 failed.");
+    expect(alone.title).toBe("longtape: no model");
+  });
+
   test("holds every row, readably and in full", () => {
     const [readable, full] = [...document.querySelectorAll(".tall tbody")];
     expect(readable?.querySelectorAll("tr")).toHaveLength(results.rows.length);
