@@ -1,10 +1,11 @@
 import { Command, CommanderError, Option } from "commander";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
-import { benchArchs, expandTests, type TestLists, testName } from "./tests.ts";
+import { benchArchs } from "./shipped.ts";
+import { expandTests, type TestLists, testName } from "./tests.ts";
 import { parseBytes } from "./units.ts";
 
-export { benchArchs, expandTests, type Test, testName } from "./tests.ts";
+export { expandTests, type Test, testName } from "./tests.ts";
 
 /** What the bench was asked to do. Lists are in the order given. */
 export interface BenchOptions extends TestLists {

@@ -14,9 +14,10 @@ import {
   runCommand,
   whole,
 } from "./commandLine.ts";
-import { benchArchs, UsageError } from "./flags.ts";
+import { UsageError } from "./flags.ts";
 import type { GenerateFigures } from "./generateJob.ts";
 import { runJob } from "./runJob.ts";
+import { benchArchs } from "./shipped.ts";
 import { formatNs, parseBytes } from "./units.ts";
 
 const description =

@@ -97,6 +97,18 @@ export interface Row {
   bytes_per_token: number | null;
   /** Normalised mean squared error of the logits against the CPU machine, in this run, before timing. */
   nmse_vs_reference: number | null;
+  /** Tokens a second of one stream: avg_ts / n_parallel. */
+  avg_ts_stream: number | null;
+  /** Nanoseconds from one result to the next, median and 95th percentile: of a token generated, or of a chunk of a prompt. */
+  latency_p50_ns: number | null;
+  latency_p95_ns: number | null;
+  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds beside the weights. */
+  bytes_per_stream: number | null;
+  streams_per_gib: number | null;
+  /** Pairs of query and key that the timed part scores, all layers, heads and streams: what the pattern asks for. */
+  theory_pairs: number | null;
+  /** Bits that the model needs for a byte of text it has not seen; null where that was not asked for. */
+  bits_per_byte: number | null;
 }
 
 /** refused: preflight said no. Only failed makes the exit code 1. */
@@ -164,6 +176,13 @@ export const fieldKinds: { readonly [F in Field]: "text" | "integer" | "real" | 
   overhead_pct: "real",
   bytes_per_token: "real",
   nmse_vs_reference: "real",
+  avg_ts_stream: "real",
+  latency_p50_ns: "real",
+  latency_p95_ns: "real",
+  bytes_per_stream: "real",
+  streams_per_gib: "real",
+  theory_pairs: "integer",
+  bits_per_byte: "real",
 };
 
 export const fields = Object.keys(fieldKinds) as Field[];

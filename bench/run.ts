@@ -160,11 +160,13 @@ export class Bench {
     const engine = await this.#open();
     const machine = engine.machine as GpuMachine;
     const source = this.#host.source(subject.folder);
-    const { seededConfig } = subject;
+    const { seededConfig, overlay } = subject;
     const { seed, tune } = this.#settings;
-    const rawConfig: Config = seededConfig
-      ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
-      : (await openCheckpoint(source)).config;
+    const stored: Config =
+      typeof seededConfig === "string"
+        ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
+        : (seededConfig ?? (await openCheckpoint(source)).config);
+    const rawConfig = { ...stored, ...overlay };
     const { architecture, config } = openConfig(rawConfig);
     if (tune ?? !engine.adapter!.software) {
       await step("racing variants");
@@ -174,7 +176,9 @@ export class Bench {
       );
     }
     const load: Load = (on) =>
-      seededConfig ? on.random(rawConfig, seed, { tune: false }) : on.load(source, { tune: false });
+      seededConfig
+        ? on.random(rawConfig, seed, { tune: false })
+        : on.load(source, { tune: false, overlay: overlay ?? {} });
     const resident = await this.#host.resident();
     const model = await load(engine);
     try {

@@ -1,6 +1,7 @@
 // What a run is over: shipped models, folders, and configurations with seeded weights.
 
-import { benchArchs } from "./tests.ts";
+import type { Config } from "../models/config.ts";
+import { benchArchs, shipped } from "./shipped.ts";
 
 export interface Subject {
   /** longtape's name of the architecture; "" until a user's folder is opened. */
@@ -9,8 +10,10 @@ export interface Subject {
   model: string;
   /** Folder that holds the files: a path. */
   folder: string;
-  /** The configuration's file in it, where its weights are seeded; null for a checkpoint. */
-  seededConfig: string | null;
+  /** The configuration's file in it, or the configuration, where its weights are seeded; null for a checkpoint. */
+  seededConfig: string | Config | null;
+  /** Laid over the configuration. */
+  overlay: Config | null;
 }
 
 /** A folder with this file alone has its weights seeded. */
@@ -18,28 +21,23 @@ export const CONFIG_FILE = "config.json";
 
 /**
  * Subjects in the order given. `-m` names a checkpoint's folder, or a configuration (`.json`, or a folder that holds a
- * `config.json` and no other file, as `list` tells) whose weights are seeded; `shipped` is where the shipped models lie.
+ * `config.json` and no other file, as `list` tells) whose weights are seeded; `at` is where the shipped models lie.
  * With neither folder nor architecture named, all that is shipped.
  */
 export function subjectsOf(
   { models, archs }: { models: readonly string[]; archs: readonly string[] },
-  shipped: string,
+  at: string,
   list: (folder: string) => readonly string[],
 ): Subject[] {
   const named = models.length + archs.length > 0;
   return [
-    ...(named ? archs : benchArchs).map((arch) => ({
-      arch,
-      model: arch,
-      folder: `${shipped}/${arch}`,
-      seededConfig: null,
-    })),
+    ...(named ? archs : benchArchs).map((arch) => shippedSubject(arch, at)),
     ...models.map((path) => {
       const parts = path.split(/[\\/]+/).filter(Boolean);
       const last = parts.at(-1) ?? path;
       if (!last.endsWith(".json")) {
         if (list(path).join() === CONFIG_FILE) return seeded(last, path, CONFIG_FILE);
-        return { arch: "", model: last, folder: path, seededConfig: null };
+        return checkpoint(last, path);
       }
       const folder = path.slice(0, path.length - last.length) || ".";
       const name = last === CONFIG_FILE ? (parts.at(-2) ?? last) : last.replace(/\.json$/, "");
@@ -48,10 +46,26 @@ export function subjectsOf(
   ];
 }
 
+/** The shipped model that an architecture is run on; `at` is where they lie. */
+export function shippedSubject(arch: string, at: string): Subject {
+  const { folder, overlay } = shipped[arch]!;
+  return { arch, model: arch, folder: `${at}/${folder}`, seededConfig: null, overlay };
+}
+
+/** A checkpoint's folder. */
+export const checkpoint = (model: string, folder: string): Subject => ({
+  arch: "",
+  model,
+  folder,
+  seededConfig: null,
+  overlay: null,
+});
+
 /** A configuration whose weights are seeded. */
-export const seeded = (name: string, folder: string, seededConfig: string): Subject => ({
+export const seeded = (name: string, folder: string, seededConfig: string | Config): Subject => ({
   arch: "",
   model: `${name} (seeded)`,
   folder,
   seededConfig,
+  overlay: null,
 });

@@ -1,16 +1,4 @@
-// What is run: which models by default, and which tests. Apart from flags.ts, since pages know no command line.
-
-/** Architectures that have a shipped model. */
-export const benchArchs = [
-  "elman",
-  "gru",
-  "lstm",
-  "llama",
-  "mistral-window",
-  "linear-attention",
-  "gla",
-  "mamba",
-];
+// Which tests are run. Apart from flags.ts, since pages know no command line.
 
 /** What tests are made of. Lists are in the order given. */
 export interface TestLists {

@@ -15,6 +15,8 @@ import type { Source } from "./source.ts";
 export interface LoadOptions {
   /** Race the kernels' variants on this adapter first; off: the defaults for its class. Default true on a GPU machine. */
   tune?: boolean;
+  /** Laid over a checkpoint's config.json: how it is run otherwise than it says. */
+  overlay?: Config;
   /** Streams and chunk that the race is run for: those of the sessions to come. */
   streams?: number;
   chunk?: number;
@@ -42,7 +44,7 @@ export async function loadCheckpoint(
   options: LoadOptions = {},
 ): Promise<Model> {
   const checkpoint = await openCheckpoint(source);
-  const opened = openConfig(checkpoint.config);
+  const opened = openConfig({ ...checkpoint.config, ...options.overlay });
   const model = await load(machine, opened, (name, shape) => checkpoint.read(name, shape), options);
   try {
     checkpoint.expectAllRead(opened.derived);

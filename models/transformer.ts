@@ -8,89 +8,19 @@
 //   D size of a head   J columns of [q, k, v]   Y columns of the heads' outputs   F inner width of the MLP
 //   N slots of the paged cache   W slots of the ring
 
-import {
-  type Carried,
-  type Chunk,
-  defineArchitecture,
-  kv,
-  pagedKv,
-  type Weight,
-  weight,
-} from "../engine/model.ts";
-import type { Recorder } from "../engine/plan.ts";
-import { rows, type Spec, type Tensor, tiles } from "../engine/tensor.ts";
-import { attention, headColumns } from "../kernels/attention.ts";
+import { defineArchitecture, type Weight, weight } from "../engine/model.ts";
+import { rows, type Spec, tiles } from "../engine/tensor.ts";
+import { headColumns } from "../kernels/attention.ts";
 import { embedding } from "../kernels/embedding.ts";
 import { gatedLinear } from "../kernels/gatedLinear.ts";
 import { linear } from "../kernels/linear.ts";
-import { ringStore } from "../kernels/ringStore.ts";
-import { ROPE_POSITIONS, ROPE_STEPS, rope, ropeTables } from "../kernels/rope.ts";
+import { ROPE_POSITIONS, ROPE_STEPS, ropeTables } from "../kernels/rope.ts";
+import { type Cache, headLetters, paged, ring } from "./attentionCache.ts";
 import { autoregressive, plain, readout, stacked } from "./common.ts";
 import { type TransformerConfig, transformerConfig } from "./configs.ts";
 import type { Family } from "./family.ts";
 
-const letters = (c: TransformerConfig) => {
-  const [E, H, K, D] = [c.hidden, c.heads, c.kvHeads, c.headDim];
-  return { V: c.vocab, E, H, K, D, J: (H + 2 * K) * D, Y: headColumns({ H, D }).Y, F: c.ffn };
-};
-
-/** What stands around the cache of one layer. */
-interface Attended {
-  cursor: Tensor;
-  qkv: Tensor;
-  coarse: Tensor;
-  fine: Tensor;
-  q: Tensor;
-  y: Tensor;
-}
-
-/** Where keys and values are kept. */
-interface Cache {
-  /** Of one layer. */
-  state(c: TransformerConfig, B: number): Carried;
-  /** The chunk's own keys and values, where the cache takes them in only afterwards. */
-  chunk(c: TransformerConfig, chunk: Chunk): Spec | undefined;
-  /** q, k and v from `qkv`, the cache brought up to date, and y. */
-  attend(
-    m: Recorder,
-    c: TransformerConfig,
-    t: Attended,
-    carried: Tensor,
-    own: Tensor | undefined,
-    chunk: Chunk,
-  ): void;
-}
-
-/** Every token's, in pages. */
-const paged: Cache = {
-  state: ({ kvHeads: K, headDim: D }, B) => pagedKv(3, tiles(2, B, K, 0, D)),
-  chunk: () => undefined,
-  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, _, { B, T }) {
-    const { H, K, D, J, Y } = letters(c);
-    const sizes = { B, T, H, K, D, N: 0 };
-    const theta = c.ropeTheta;
-    m.run(rope({ store: "paged" }), { cursor, qkv, coarse, fine, q, kv: carried }, { ...sizes, J, theta });
-    m.run(attention({ cache: "paged" }), { cursor, q, kv: carried, y }, { ...sizes, Y });
-  },
-};
-
-/** The window's, in a ring; the chunk is attended to beside it and stored when all is read. */
-const ring: Cache = {
-  state: ({ kvHeads: K, headDim: D, window }, B) => kv(tiles(2, B, K, window!, D)),
-  chunk: ({ kvHeads: K, headDim: D }, { B, T }) => tiles(2, B, K, T, D),
-  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
-    const { H, K, D, J, Y } = letters(c);
-    const W = c.window!;
-    const chunk = own!;
-    m.run(
-      rope({ store: "chunk" }),
-      { cursor, qkv, coarse, fine, q, chunk },
-      { B, T, H, K, D, J, theta: c.ropeTheta },
-    );
-    m.run(attention({ cache: "ring" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
-    m.run(ringStore, { cursor, chunk, ring: carried }, { B, T, K, W, D });
-  },
-};
+const letters = (c: TransformerConfig) => ({ V: c.vocab, E: c.hidden, F: c.ffn, ...headLetters(c) });
 
 const transformer = (name: string, cache: Cache) =>
   defineArchitecture({

@@ -3,11 +3,11 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { benchArchs } from "../bench/flags.ts";
 import { GATE_NMSE } from "../bench/gate.ts";
 import { dawnInNode } from "../bench/node.ts";
 import { fields, type Results, type Row } from "../bench/row.ts";
 import { Bench, type BenchEvent, type Host } from "../bench/run.ts";
+import { benchArchs } from "../bench/shipped.ts";
 import { directorySource } from "../models/directory.ts";
 import type { Source } from "../models/source.ts";
 
@@ -281,7 +281,13 @@ test("--list-devices prints what WebGPU offers", async () => {
 });
 
 describe("the bench in this process", () => {
-  const gru = { arch: "gru", model: "gru", folder: join(project, "test/goldens/gru"), seededConfig: null };
+  const gru = {
+    arch: "gru",
+    model: "gru",
+    folder: join(project, "test/goldens/gru"),
+    seededConfig: null,
+    overlay: null,
+  };
   const tg4 = { n_prompt: 0, n_gen: 4, n_depth: 0, n_parallel: 1, n_ubatch: 8 };
   const settings = {
     repetitions: 1,

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { benchArchs } from "../bench/shipped.ts";
 import { subjectsOf } from "../bench/subject.ts";
-import { benchArchs } from "../bench/tests.ts";
 
 const files: Record<string, string[]> = {
   "models/tiny": ["config.json", "model.safetensors"],
@@ -15,16 +15,16 @@ test("nothing named: all that is shipped", () => {
 
 test("a folder is a checkpoint; its architecture is known when it is opened", () => {
   expect(subjects(["models/tiny", "nowhere"], ["gru"])).toEqual([
-    { arch: "gru", model: "gru", folder: "shipped/gru", seededConfig: null },
-    { arch: "", model: "tiny", folder: "models/tiny", seededConfig: null },
-    { arch: "", model: "nowhere", folder: "nowhere", seededConfig: null },
+    { arch: "gru", model: "gru", folder: "shipped/gru", seededConfig: null, overlay: null },
+    { arch: "", model: "tiny", folder: "models/tiny", seededConfig: null, overlay: null },
+    { arch: "", model: "nowhere", folder: "nowhere", seededConfig: null, overlay: null },
   ]);
 });
 
 test("a configuration, or a folder with nothing else in it, has its weights seeded", () => {
   expect(subjects(["/far/sizes/", "models/tiny/config.json", "wide.json"])).toEqual([
-    { arch: "", model: "sizes (seeded)", folder: "/far/sizes/", seededConfig: "config.json" },
-    { arch: "", model: "tiny (seeded)", folder: "models/tiny/", seededConfig: "config.json" },
-    { arch: "", model: "wide (seeded)", folder: ".", seededConfig: "wide.json" },
+    { arch: "", model: "sizes (seeded)", folder: "/far/sizes/", seededConfig: "config.json", overlay: null },
+    { arch: "", model: "tiny (seeded)", folder: "models/tiny/", seededConfig: "config.json", overlay: null },
+    { arch: "", model: "wide (seeded)", folder: ".", seededConfig: "wide.json", overlay: null },
   ]);
 });

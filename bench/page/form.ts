@@ -1,8 +1,9 @@
 // The page's form: what it offers, what it asks for, and the address that brings the same choice back.
 
 import { colours } from "../charts.ts";
-import { CONFIG_FILE, type Subject, seeded } from "../subject.ts";
-import { benchArchs, expandTests, type Test } from "../tests.ts";
+import { benchArchs } from "../shipped.ts";
+import { CONFIG_FILE, checkpoint, type Subject, seeded, shippedSubject } from "../subject.ts";
+import { expandTests, type Test } from "../tests.ts";
 import { byId, element } from "./dom.ts";
 
 const LISTS = ["p", "n", "d", "npl"] as const;
@@ -100,12 +101,7 @@ export class Form {
   #subject(name: string): Subject {
     const files = this.#picked.get(name)?.filter((file) => !file.name.startsWith("."));
     if (files?.length === 1 && files[0]!.name === CONFIG_FILE) return seeded(name, name, CONFIG_FILE);
-    return {
-      arch: files ? "" : name,
-      model: name,
-      folder: files ? name : `/models/checkpoints/${name}`,
-      seededConfig: null,
-    };
+    return files ? checkpoint(name, name) : shippedSubject(name, "/models/checkpoints");
   }
 
   #list(field: Field): number[] {

@@ -2,7 +2,7 @@
 
 import { bytesChart, colours, palette, speedChart } from "../charts.ts";
 import { type Curve, measuredBytes, type Row, theoryBytes } from "../row.ts";
-import { benchArchs } from "../tests.ts";
+import { benchArchs } from "../shipped.ts";
 import { formatBytes } from "../units.ts";
 import { byId, element } from "./dom.ts";
 
