@@ -16,7 +16,8 @@ const recurrent: Describe = (config) => {
 };
 
 const transformer: Describe = (config) => {
-  const { layers, heads, kvHeads, headDim, window } = transformerConfig(config);
+  const { layers, heads, kvHeads, headDim, pattern } = transformerConfig(config);
+  const window = pattern.kind === "window" ? pattern.window : null;
   return { kind: "attention", layers, heads, kvHeads, headDim, window };
 };
 

@@ -9,7 +9,7 @@ import { type Spec, type Tensor, tiles } from "../engine/tensor.ts";
 import { attention, headColumns } from "../kernels/attention.ts";
 import { ringStore } from "../kernels/ringStore.ts";
 import { rope } from "../kernels/rope.ts";
-import type { TransformerConfig } from "./configs.ts";
+import type { Pattern, TransformerConfig } from "./configs.ts";
 
 export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: TransformerConfig) => ({
   H,
@@ -47,7 +47,7 @@ export interface Cache {
 }
 
 /** Every token's, in pages. */
-export const paged: Cache = {
+const paged: Cache = {
   state: ({ kvHeads: K, headDim: D }, B) => pagedKv(3, tiles(2, B, K, 0, D)),
   chunk: () => undefined,
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, _, { B, T }) {
@@ -59,13 +59,16 @@ export const paged: Cache = {
   },
 };
 
+/** W. */
+const windowOf = ({ pattern }: TransformerConfig): number => (pattern.kind === "window" ? pattern.window : 0);
+
 /** The window's, in a ring; the chunk is attended to beside it and stored when all is read. */
-export const ring: Cache = {
-  state: ({ kvHeads: K, headDim: D, window }, B) => kv(tiles(2, B, K, window!, D)),
+const ring: Cache = {
+  state: (c, B) => kv(tiles(2, B, c.kvHeads, windowOf(c), c.headDim)),
   chunk: ({ kvHeads: K, headDim: D }, { B, T }) => tiles(2, B, K, T, D),
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
     const { H, K, D, J, Y } = headLetters(c);
-    const W = c.window!;
+    const W = windowOf(c);
     const chunk = own!;
     m.run(
       rope({ store: "chunk" }),
@@ -76,3 +79,6 @@ export const ring: Cache = {
     m.run(ringStore, { cursor, chunk, ring: carried }, { B, T, K, W, D });
   },
 };
+
+/** By pattern; those that are missing are not implemented. */
+export const caches: Partial<Record<Pattern["kind"], Cache>> = { full: paged, window: ring };

@@ -39,6 +39,18 @@ export const rnnConfig = (config: Config): RnnConfig =>
     };
   });
 
+/**
+ * Which keys a query sees. Windows and strides are counted in tokens, the query's own included. `window` and `sinks` keep
+ * only what can still be seen; the others keep every key and value.
+ */
+export type Pattern =
+  | { kind: "full" }
+  | { kind: "materialised" }
+  | { kind: "window"; window: number }
+  | { kind: "sinks"; sinks: number; window: number }
+  | { kind: "local"; window: number }
+  | { kind: "strided"; stride: number };
+
 export interface TransformerConfig {
   /** V: tokens. */
   vocab: number;
@@ -58,8 +70,7 @@ export interface TransformerConfig {
   eps: number;
   /** Base of the rotary angles. */
   ropeTheta: number;
-  /** Tokens that a token attends to, itself included; null: all. */
-  window: number | null;
+  pattern: Pattern;
   /** The head is the embedding, and the file need not hold `lm_head.weight`. */
   tied: boolean;
 }
@@ -105,7 +116,7 @@ export const transformerConfig = (config: Config): TransformerConfig =>
       ffn: r.positive("intermediate_size"),
       eps: r.number("rms_norm_eps", 1e-6),
       ropeTheta: ropeTheta(r),
-      window: family === "mistral" ? slidingWindow(r, config) : null,
+      pattern: pattern(r, family === "mistral" ? slidingWindow(r, config) : null),
       tied: r.boolean("tie_word_embeddings", false),
     };
   });
@@ -129,6 +140,21 @@ function ropeTheta(r: ConfigReader): number {
   const base = parameters ?? scaling ?? top ?? 10_000;
   r.require(top === null || top === base, "rope_theta", `what rope_parameters says (${base})`);
   return base;
+}
+
+/** longtape's own key: the weights of a model that was trained to see everything, run to see less. */
+function pattern(r: ConfigReader, window: number | null): Pattern {
+  const trained: Pattern = window === null ? { kind: "full" } : { kind: "window", window };
+  const given = r.section("longtape_attention", (section): Pattern => {
+    const kind = section.only("pattern", ["materialised", "sinks", "local", "strided"], null);
+    const tokens = (key: string) => section.positive(key, undefined, WINDOW);
+    if (kind === "sinks") return { kind, sinks: tokens("sinks"), window: tokens("window") };
+    if (kind === "local") return { kind, window: tokens("window") };
+    if (kind === "strided") return { kind, stride: tokens("stride") };
+    return { kind };
+  });
+  r.require(given === null || window === null, "longtape_attention", "a model without a sliding_window");
+  return given ?? trained;
 }
 
 /** MistralConfig: 4,096 where the key is absent, everything where it is null. */

@@ -15,8 +15,9 @@ import { embedding } from "../kernels/embedding.ts";
 import { gatedLinear } from "../kernels/gatedLinear.ts";
 import { linear } from "../kernels/linear.ts";
 import { ROPE_POSITIONS, ROPE_STEPS, ropeTables } from "../kernels/rope.ts";
-import { type Cache, headLetters, paged, ring } from "./attentionCache.ts";
+import { type Cache, caches, headLetters } from "./attentionCache.ts";
 import { autoregressive, plain, readout, stacked } from "./common.ts";
+import { ConfigError } from "./config.ts";
 import { type TransformerConfig, transformerConfig } from "./configs.ts";
 import type { Family } from "./family.ts";
 
@@ -79,8 +80,11 @@ const transformer = (name: string, cache: Cache) =>
     ...autoregressive,
   });
 
-export const llama = transformer("llama", paged);
-export const mistralWindow = transformer("mistral-window", ring);
+/** By pattern of attention. */
+const architectures = {
+  full: transformer("llama", caches.full!),
+  window: transformer("mistral-window", caches.window!),
+};
 
 function layer(c: TransformerConfig, prefix: string) {
   const { E, H, K, D, J, Y, F } = letters(c);
@@ -116,7 +120,9 @@ export const transformerFamily: Family = {
   modelTypes: ["llama", "mistral"],
   open(raw) {
     const config = transformerConfig(raw);
-    return { architecture: config.window === null ? llama : mistralWindow, config };
+    const { kind } = config.pattern;
+    if (kind === "full" || kind === "window") return { architecture: architectures[kind], config };
+    throw new ConfigError(`config.json: longtape_attention.pattern is "${kind}"; it is not implemented yet`);
   },
   // a tied head may be stored all the same; older files hold the rotary frequencies, which the config gives
   derived: /^lm_head\.weight$|\.rotary_emb\.inv_freq$/,

@@ -64,8 +64,12 @@ describe("what the eight families say", () => {
       ropeTheta: 10000,
       tied: false,
     };
-    expect(transformerConfig(llama)).toEqual({ ...sizes, eps: 1e-5, window: null });
-    expect(transformerConfig(mistral)).toEqual({ ...sizes, eps: 1e-6, window: 8 });
+    expect(transformerConfig(llama)).toEqual({ ...sizes, eps: 1e-5, pattern: { kind: "full" } });
+    expect(transformerConfig(mistral)).toEqual({
+      ...sizes,
+      eps: 1e-6,
+      pattern: { kind: "window", window: 8 },
+    });
   });
 
   test("mamba, falcon_mamba", () => {
@@ -148,8 +152,11 @@ describe("what real configs vary", () => {
   });
 
   test("mistral's window: null is full attention, absent is 4,096", () => {
-    expect(transformerConfig({ ...mistral, sliding_window: null }).window).toBeNull();
-    expect(transformerConfig(without(mistral, "sliding_window")).window).toBe(4096);
+    expect(transformerConfig({ ...mistral, sliding_window: null }).pattern).toEqual({ kind: "full" });
+    expect(transformerConfig(without(mistral, "sliding_window")).pattern).toEqual({
+      kind: "window",
+      window: 4096,
+    });
   });
 
   test("tied embeddings by default in mamba only", () => {
