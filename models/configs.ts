@@ -2,6 +2,7 @@
 // the library that owns the format (transformers 5, flash-linear-attention 0.5); the sizes themselves must be stated.
 
 import { type Config, type ConfigReader, readConfig, SIZE_LIMIT } from "./config.ts";
+import type { DecoderConfig } from "./decoder.ts";
 
 /** Rows of an embedding. */
 const VOCAB = { max: 1 << 22 };
@@ -163,14 +164,11 @@ function slidingWindow(r: ConfigReader, config: Config): number | null {
   return r.positive("sliding_window", 4096, WINDOW);
 }
 
-export interface MambaConfig {
-  /** V: tokens. */
-  vocab: number;
+/** A Mamba mixer. */
+export interface MambaSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
-  /** I: channels of the convolution and the scan. */
+  /** E: channels of the convolution and the scan. */
   inner: number;
   /** N: states of a channel. */
   state: number;
@@ -180,12 +178,17 @@ export interface MambaConfig {
   convBias: boolean;
   /** R: rank of the time step's projection. */
   timeStepRank: number;
-  /** Epsilon of every RMSNorm with weights. */
+  /** Epsilon of the RMSNorm before the mixer. */
   eps: number;
-  /** falcon_mamba: epsilon of the RMSNorm without weights on B, C and the time step; null in mamba, which has none. */
-  mixerEps: number | null;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
+  /** The RMSNorm on B, C and the time step: without weights in falcon_mamba, with them in jamba; null in mamba. */
+  mixerNorm: { eps: number; weights: boolean } | null;
+}
+
+export interface MambaConfig extends MambaSizes, DecoderConfig {
+  /** L */
+  layers: number;
+  /** Epsilon of every RMSNorm outside the mixer. */
+  eps: number;
 }
 
 /** transformers' `mamba` and `falcon_mamba`. */
@@ -231,7 +234,7 @@ export const mambaConfig = (config: Config): MambaConfig =>
       convBias: r.boolean("use_conv_bias", true),
       timeStepRank: rank === "auto" ? Math.ceil(hidden / 16) : r.positive("time_step_rank"),
       eps: r.number("layer_norm_epsilon", 1e-5),
-      mixerEps: family === "falcon_mamba" ? r.number("mixer_rms_eps", 1e-6) : null,
+      mixerNorm: family === "falcon_mamba" ? { eps: r.number("mixer_rms_eps", 1e-6), weights: false } : null,
       tied: r.boolean("tie_word_embeddings", true),
     };
   });

@@ -84,9 +84,9 @@ describe("what the eight families say", () => {
       timeStepRank: 2,
       eps: 1e-5,
     };
-    expect(mambaConfig(mamba)).toEqual({ ...sizes, mixerEps: null, tied: true });
-    expect(mambaConfig(falcon)).toEqual({ ...sizes, mixerEps: 1e-5, tied: true });
-    expect(mambaConfig(without(falcon, "mixer_rms_eps")).mixerEps).toBe(1e-6);
+    expect(mambaConfig(mamba)).toEqual({ ...sizes, mixerNorm: null, tied: true });
+    expect(mambaConfig(falcon)).toEqual({ ...sizes, mixerNorm: { eps: 1e-5, weights: false }, tied: true });
+    expect(mambaConfig(without(falcon, "mixer_rms_eps")).mixerNorm).toEqual({ eps: 1e-6, weights: false });
   });
 
   test("linear_attn, gla", () => {
