@@ -187,8 +187,6 @@ export interface MambaSizes {
 export interface MambaConfig extends MambaSizes, DecoderConfig {
   /** L */
   layers: number;
-  /** Epsilon of every RMSNorm outside the mixer. */
-  eps: number;
 }
 
 /** transformers' `mamba` and `falcon_mamba`. */
@@ -239,13 +237,10 @@ export const mambaConfig = (config: Config): MambaConfig =>
     };
   });
 
-export interface LinearAttentionConfig {
-  /** V: tokens. */
-  vocab: number;
+/** What the mixers of fla's two formats share. */
+export interface LinearSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
   heads: number;
   /** Key and value heads: each serves heads / kvHeads query heads. */
   kvHeads: number;
@@ -253,19 +248,37 @@ export interface LinearAttentionConfig {
   keyDim: number;
   /** Width of a value's head. */
   valueDim: number;
-  /** F: the gated MLP's inner width. */
-  ffn: number;
-  /** Epsilon of every RMSNorm. */
+  /** Epsilon of the RMSNorms before the mixer and of each head's output. */
   eps: number;
   /** The norm of each head's output has weights; the other norms always do. */
   affine: boolean;
+}
+
+export interface LinearAttentionSizes extends LinearSizes {
   /** On queries and keys; elu means elu(x) + 1. */
   featureMap: "elu" | "relu" | "identity";
   /** The output is divided by the query's product with the sum of all keys so far. */
   normalized: boolean;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
 }
+
+export interface GlaSizes extends LinearSizes {
+  /** Rank of the forget gate's projection. */
+  gateRank: number;
+  /** The gate is exp(logsigmoid(projection) / gateNormalizer). */
+  gateNormalizer: number;
+  /** The normed output is multiplied by swish(g_proj(x)); without it there is no g_proj. */
+  outputGate: boolean;
+}
+
+/** What fla's two formats share. */
+interface FlaConfig extends LinearSizes, DecoderConfig {
+  /** L */
+  layers: number;
+  /** F: the gated MLP's inner width. */
+  ffn: number;
+}
+export type LinearAttentionConfig = LinearAttentionSizes & FlaConfig;
+export type GlaConfig = GlaSizes & FlaConfig;
 
 /** fla's `linear_attn`. */
 export const linearAttentionConfig = (config: Config): LinearAttentionConfig =>
@@ -279,15 +292,6 @@ export const linearAttentionConfig = (config: Config): LinearAttentionConfig =>
     r.harmless("tie_feature_map_qk");
     return { ...flaConfig(r, 1), featureMap, normalized: r.boolean("norm_feature_map", false) };
   });
-
-export interface GlaConfig extends Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
-  /** Rank of the forget gate's projection. */
-  gateRank: number;
-  /** The gate is exp(logsigmoid(projection) / gateNormalizer). */
-  gateNormalizer: number;
-  /** The normed output is multiplied by swish(g_proj(x)); without it there is no g_proj. */
-  outputGate: boolean;
-}
 
 /** fla's `gla`. */
 export const glaConfig = (config: Config): GlaConfig =>
@@ -306,11 +310,7 @@ export const glaConfig = (config: Config): GlaConfig =>
     };
   });
 
-/** What fla's two formats share. */
-function flaConfig(
-  r: ConfigReader,
-  expandKey: number,
-): Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
+function flaConfig(r: ConfigReader, expandKey: number): FlaConfig {
   const hidden = r.positive("hidden_size");
   const heads = r.positive("num_heads", 4);
   const kvHeads = r.positive("num_kv_heads", heads);
