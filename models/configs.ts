@@ -52,28 +52,29 @@ export type Pattern =
   | { kind: "local"; window: number }
   | { kind: "strided"; stride: number };
 
-export interface TransformerConfig {
-  /** V: tokens. */
-  vocab: number;
+/** Softmax attention. */
+export interface AttentionSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
   /** Query heads. */
   heads: number;
   /** Key and value heads: each serves heads / kvHeads query heads. */
   kvHeads: number;
   /** Width of a head; heads * headDim need not be `hidden`. */
   headDim: number;
+  /** Epsilon of the RMSNorm before it. */
+  eps: number;
+  /** Base of the rotary angles; null where there is no positional encoding. */
+  ropeTheta: number | null;
+  pattern: Pattern;
+}
+
+export interface TransformerConfig extends AttentionSizes, DecoderConfig {
+  /** L */
+  layers: number;
   /** F: the gated MLP's inner width. */
   ffn: number;
-  /** Epsilon of every RMSNorm. */
-  eps: number;
-  /** Base of the rotary angles. */
   ropeTheta: number;
-  pattern: Pattern;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
 }
 
 /** transformers' `llama` and `mistral`. */
