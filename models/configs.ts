@@ -1,14 +1,14 @@
-// The eight families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
+// The families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
 // the library that owns the format (transformers 5, flash-linear-attention 0.5); the sizes themselves must be stated.
 
 import { type Config, type ConfigReader, readConfig, SIZE_LIMIT } from "./config.ts";
 import type { DecoderConfig } from "./decoder.ts";
 
 /** Rows of an embedding. */
-const VOCAB = { max: 1 << 22 };
-const LAYERS = { max: 4096 };
+export const VOCAB = { max: 1 << 22 };
+export const LAYERS = { max: 4096 };
 /** Tokens of a window. */
-const WINDOW = { max: 1 << 30 };
+export const WINDOW = { max: 1 << 30 };
 
 export interface RnnConfig {
   cell: "rnn" | "gru" | "lstm";
@@ -81,26 +81,8 @@ export interface TransformerConfig extends AttentionSizes, DecoderConfig {
 export const transformerConfig = (config: Config): TransformerConfig =>
   readConfig(config, ["llama", "mistral"], (r, family) => {
     const hidden = r.positive("hidden_size");
-    const heads = r.positive("num_attention_heads");
     // MistralConfig's default is 8 heads, LlamaConfig's is all of them; a wrong guess cannot pass k_proj's shape.
-    const kvHeads = r.positive("num_key_value_heads", family === "mistral" ? Math.min(8, heads) : heads);
-    const headDim = r.positive("head_dim", hidden / heads);
-    r.derived("hidden_size", headDim, `a multiple of num_attention_heads (${heads}), a whole head`);
-    r.derived(
-      "head_dim",
-      heads * headDim,
-      `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
-    );
-    r.require(
-      headDim % 2 === 0,
-      "head_dim",
-      `an even number, which rotary pairs are made of, not ${headDim}`,
-    );
-    r.require(
-      heads % kvHeads === 0,
-      "num_key_value_heads",
-      `a divisor of num_attention_heads (${heads}), not ${kvHeads}`,
-    );
+    const kvHeads = (heads: number) => (family === "mistral" ? Math.min(8, heads) : heads);
     r.only("hidden_act", ["silu", "swish"]);
     r.only("pretraining_tp", [1]);
     r.only("rope_interleaved", [false]);
@@ -112,9 +94,7 @@ export const transformerConfig = (config: Config): TransformerConfig =>
       vocab: r.positive("vocab_size", undefined, VOCAB),
       hidden,
       layers: r.positive("num_hidden_layers", undefined, LAYERS),
-      heads,
-      kvHeads,
-      headDim,
+      ...headSizes(r, hidden, kvHeads),
       ffn: r.positive("intermediate_size"),
       eps: r.number("rms_norm_eps", 1e-6),
       ropeTheta: ropeTheta(r),
@@ -122,6 +102,30 @@ export const transformerConfig = (config: Config): TransformerConfig =>
       tied: r.boolean("tie_word_embeddings", false),
     };
   });
+
+/** Heads of attention; `kvHeadsOf` says how many are meant where `num_key_value_heads` is absent. */
+export function headSizes(
+  r: ConfigReader,
+  hidden: number,
+  kvHeadsOf: (heads: number) => number,
+): Pick<AttentionSizes, "heads" | "kvHeads" | "headDim"> {
+  const heads = r.positive("num_attention_heads");
+  const kvHeads = r.positive("num_key_value_heads", kvHeadsOf(heads));
+  const headDim = r.positive("head_dim", hidden / heads);
+  r.derived("hidden_size", headDim, `a multiple of num_attention_heads (${heads}), a whole head`);
+  r.derived(
+    "head_dim",
+    heads * headDim,
+    `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
+  );
+  r.require(headDim % 2 === 0, "head_dim", `an even number, which rotary pairs are made of, not ${headDim}`);
+  r.require(
+    heads % kvHeads === 0,
+    "num_key_value_heads",
+    `a divisor of num_attention_heads (${heads}), not ${kvHeads}`,
+  );
+  return { heads, kvHeads, headDim };
+}
 
 /** Until transformers 5 `rope_theta` and `rope_scaling`, since then `rope_parameters`. */
 function ropeTheta(r: ConfigReader): number {
