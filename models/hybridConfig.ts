@@ -157,7 +157,7 @@ export const HYBRID = "hybrid:";
  * Throws ConfigError for a list that is not one.
  */
 export function namedHybrid(name: string): { name: string; config: Config } {
-  const layers = parseLayers(name.slice(HYBRID.length), name);
+  const layers = parseLayers(name.slice(HYBRID.length), JSON.stringify(name));
   const list = formatLayers(layers);
   return {
     name: `${HYBRID}${list}`,
