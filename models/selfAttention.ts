@@ -44,7 +44,7 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
         spreadColumns(await read(`${prefix}.o_proj.weight`, [E, H * D]), D, stride),
       ),
     },
-    state: (B) => ({ cache: cache.state(c, B) }),
+    state: (B) => cache.state(c, B),
     scratch(chunk) {
       const { B, T } = chunk;
       const own = cache.chunk(c, chunk);
@@ -56,10 +56,10 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
       };
     },
 
-    run(m, { w, s, x: { qkv, q, y, chunk: own } }, { cursor, x, shared: { coarse, fine } }, chunk) {
+    run(m, { w, s: carried, x: { qkv, q, y, chunk: own } }, { cursor, x, shared: { coarse, fine } }, chunk) {
       const M = chunk.B * chunk.T;
       m.run(linear({ norm: true }), { w: w.qkv, x, y: qkv }, { M, I: E, O: J, eps: c.eps });
-      cache.attend(m, c, { cursor, qkv, coarse, fine, q, y }, s.cache, own, chunk);
+      cache.attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, chunk);
       m.run(linear({ residual: true }), { w: w.oProj, x: y, y: x }, { M, I: Y, O: E, eps: 0 });
     },
   });
