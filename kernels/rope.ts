@@ -211,7 +211,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   });
 };
 
-const turnedWgsl = `fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
+/** WGSL: a pair of queries or keys turned to a position. */
+export const turnedWgsl = `fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
   let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
   let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
   let a = vec2f(coarse[c], coarse[c + 1u]);

@@ -118,7 +118,7 @@ export function headSizes(
     heads * headDim,
     `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
   );
-  r.require(headDim % 2 === 0, "head_dim", `an even number, which rotary pairs are made of, not ${headDim}`);
+  r.require(headDim % 2 === 0, "head_dim", `an even number, as heads are stored in pairs, not ${headDim}`);
   r.require(
     heads % kvHeads === 0,
     "num_key_value_heads",
