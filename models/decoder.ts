@@ -103,6 +103,7 @@ export interface Decoder<C> {
 const byName = <T>(parts: readonly Part[], of: (part: Part) => T): Record<string, T> =>
   Object.fromEntries(parts.map((part) => [part.name, of(part)]));
 
+/** The architecture that these layers make between an embedding and a head. */
 export const decoder = <C extends DecoderConfig>({ name, embeddings, norm, layers }: Decoder<C>) =>
   defineArchitecture({
     name,
