@@ -1,4 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
+import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
 import { benchArchs } from "./shipped.ts";
@@ -73,6 +74,8 @@ Examples:
       every shipped model, a first impression
   npm run bench -- -a llama,mamba -d "0,1024-16384*2"
       two architectures while the context doubles
+  npm run bench -- -a "jamba,hybrid:window:256*3+attn"
+      a shipped hybrid, and one of your own layers with seeded weights
   npm run bench -- -a gla -p 0 -n 64 -npl 1,2,4
       generation only, in 1, 2 and 4 streams
   npm run bench -- -m ./my-model -pg 512,128
@@ -104,7 +107,7 @@ const table: Flag[] = [
   },
   {
     flags: "-a, --arch <name>",
-    help: `shipped models to run, of ${benchArchs.join(" ")} (default: all)`,
+    help: `shipped models to run, of ${benchArchs.join(" ")} (default: all); or hybrid:<layers>, seeded`,
     list: true,
     group: "What to run:",
   },
@@ -267,7 +270,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
   const options: BenchOptions = {
     models: words(given.model),
-    archs: words(given.arch).map((name) => oneOf("-a", name, archs)),
+    archs: words(given.arch).map((name) => archNamed(name, archs)),
     peers: given.peer ? words(given.peer).map((name) => oneOf("--peer", name, ["longtape"])) : ["longtape"],
     prompts: given.nPrompt ? integers("-p", given.nPrompt, 0) : base.p,
     gens: given.nGen ? integers("-n", given.nGen, 0) : base.n,
@@ -400,6 +403,16 @@ function oneOf<const T extends string>(flag: string, found: string, wanted: read
     throw new UsageError(`${flag}: found ${JSON.stringify(found)}, wanted one of ${wanted.join(", ")}`);
   }
   return match;
+}
+
+/** A shipped model's architecture, or a hybrid's list of layers as it is written shortest. */
+function archNamed(found: string, archs: readonly string[]): string {
+  if (!found.startsWith(HYBRID)) return oneOf("-a", found, [...archs, `${HYBRID}<layers>`]);
+  try {
+    return namedHybrid(found).name;
+  } catch (error) {
+    throw new UsageError(`-a: ${(error as Error).message}`);
+  }
 }
 
 function onlyF32(flag: string, found: string | undefined): "f32" {

@@ -107,12 +107,13 @@ describe("npm run bench -- --quick in Chrome", () => {
 
   test("a cache grows with depth, a state and a window do not", () => {
     const held = (arch: string, test: string) => {
-      const row = found.rows.find((row) => row.arch === arch && row.test === test);
-      return (row?.mem_state ?? 0) + (row?.mem_kv ?? 0);
+      const row = found.rows.find((row) => row.arch === arch && row.test === test)!;
+      return { state: row.mem_state!, kv: row.mem_kv! };
     };
     for (const arch of benchArchs) {
-      if (arch === "llama") expect(held(arch, "tg16 @ d512")).toBe(3 * held(arch, "tg16"));
-      else expect(held(arch, "tg16 @ d512"), arch).toBe(held(arch, "tg16"));
+      const { state, kv } = held(arch, "tg16");
+      const grown = ["llama", "jamba"].includes(arch) ? 3 * kv : kv;
+      expect(held(arch, "tg16 @ d512"), arch).toEqual({ state, kv: grown });
     }
   });
 
@@ -234,6 +235,30 @@ test(
     // streams in lock-step: a step is a step, whatever their number
     expect(three!.dispatches_per_token).toBe(one!.dispatches_per_token);
     expect(three!.avg_ts! * three!.avg_ns!).toBeCloseTo(3 * 3e9, -3);
+  },
+  2 * minutes,
+);
+
+test.each(["node", "chrome"])(
+  "hybrids are named by their layers, and need no folder: %s",
+  async (runtime) => {
+    const out = join(folder, `hybrid-${runtime}`);
+    const sizes = ["-p", "8", "-n", "3", "-d", "0", "-r", "1", "--tune", "off", "-npl", "3", "-ub", "8"];
+    const archs = ["-a", "hybrid:mamba+attn,hybrid:window:16+gla"];
+    const ran = await bench(["--runtime", runtime, ...archs, ...sizes, "-o", "none", "--out", out]);
+    expect(ran.code, ran.stderr).toBe(0);
+    const { rows } = await results(out);
+    expect(new Set(rows.map(({ arch }) => arch))).toEqual(
+      new Set(["hybrid:mamba+attn", "hybrid:window:16+gla"]),
+    );
+    expect(rows).toHaveLength(4);
+    for (const row of rows)
+      expect(row, `${row.arch} ${row.test}`).toMatchObject({
+        status: "ok",
+        model: `${row.arch} (seeded)`,
+        fill: "text",
+        theory_err_pct: 0,
+      });
   },
   2 * minutes,
 );

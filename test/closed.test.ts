@@ -9,6 +9,7 @@ import {
   closedState,
   closedWeights,
 } from "../bench/closed.ts";
+import { namedHybrid } from "../models/hybridConfig.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -177,6 +178,7 @@ describe("the shipped checkpoints, from their configs", () => {
     ["linear-attention", 4 * 4 * 32 * 33 * 4, 0],
     ["gla", 4 * 4 * 16 * 32 * 4, 0],
     ["mamba", 6 * 256 * (16 + 3) * 4, 0],
+    ["jamba", 3 * 256 * (16 + 3) * 4, 2 * 4 * 32 * 1000 * 4],
   ])("%s", (arch, state, kv) => {
     const path = new URL(`../models/checkpoints/${arch}/config.json`, import.meta.url);
     const layers = layersOf(JSON.parse(readFileSync(path, "utf8")));
@@ -184,6 +186,18 @@ describe("the shipped checkpoints, from their configs", () => {
     const size = { tokens: 1000, elementBytes: f32 };
     expect(closedState({ parameters: 0, layers }, size)).toBe(state);
     expect(closedKv({ parameters: 0, layers }, size)).toBe(kv);
+  });
+
+  test("a hybrid's layers, kind by kind", () => {
+    const { config } = namedHybrid("hybrid:mamba*2+window:64+attn+mamba+linear+gla");
+    const heads = { heads: 4, kvHeads: 4, headDim: 32 };
+    expect(layersOf(config)).toEqual([
+      { kind: "mamba", layers: 3, inner: 256, stateSize: 16, convColumns: 3 },
+      { kind: "attention", layers: 1, ...heads, window: 64 },
+      { kind: "attention", layers: 1, ...heads, window: null },
+      { kind: "linear", layers: 1, heads: 4, keyDim: 32, valueDim: 32, normaliser: true },
+      { kind: "linear", layers: 1, heads: 4, keyDim: 16, valueDim: 32, normaliser: false },
+    ]);
   });
 
   test("a family without formulas is null", () => expect(layersOf({ model_type: "rwkv" })).toBeNull());

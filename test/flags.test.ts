@@ -48,6 +48,14 @@ describe("defaults", () => {
   });
 });
 
+test("architectures are shipped ones, and hybrids by their layers as they are written shortest", () => {
+  expect(options("-a jamba,hybrid:mamba*3+attn -a hybrid:attn+attn").archs).toEqual([
+    "jamba",
+    "hybrid:mamba*3+attn",
+    "hybrid:attn*2",
+  ]);
+});
+
 describe("tests, in llama-bench's order", () => {
   test("depth outside, then prompts, generations, pairs", () => {
     expect(names("-p 1,2 -n 3 -pg 4,5 -d 0,6")).toEqual([
@@ -168,6 +176,8 @@ describe("errors are one sentence and exit 2", () => {
     ["--dtype q4", '--dtype: "q4" is not supported yet, wanted f32'],
     ["--peer tfjs-webgpu", '--peer: found "tfjs-webgpu", wanted one of longtape'],
     ["-a rwkv", '-a: found "rwkv", wanted one of elman, gru'],
+    ["-a hybrid:mamba*3+att", '-a: "hybrid:mamba*3+att": found "att", wanted layers such as mamba*3+attn'],
+    ["-a hybrid:window", '-a: "hybrid:window": found "window", wanted the window\'s tokens, as window:256'],
     ["-o xml", '-o: found "xml", wanted one of md, csv, json, jsonl, sql, none'],
     ["--runtime deno", '--runtime: found "deno", wanted one of chrome, node'],
     ["--seed -3", '--seed: found "-3", wanted a whole number from 0 to 4294967295'],

@@ -8,9 +8,14 @@ import type { StreamOptions } from "../engine/stream.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
 import { goldens } from "./tools/folders.ts";
+import { hybrids, smallHybrid } from "./tools/hybrids.ts";
 import { compare } from "./tools/kernelCase.ts";
 
-const source = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
+/** The golden of this name, or a hybrid with seeded weights. */
+function open(on: Engine, name: string): Promise<Model> {
+  if (hybrids.includes(name)) return on.random(smallHybrid(name), 1, { tune: false });
+  return on.load(urlSource(new URL(`/test/goldens/${name}/`, location.href)), { tune: false });
+}
 
 let engine: Engine;
 let cpu: Engine;
@@ -46,13 +51,13 @@ async function using<T>(
   }
 }
 
-for (const name of goldens) {
+for (const name of [...goldens, ...hybrids]) {
   describe(name, () => {
     let model: Model;
     let reference: Model;
     beforeAll(async () => {
-      model = await engine.load(source(name), { tune: false });
-      reference = await cpu.load(source(name));
+      model = await open(engine, name);
+      reference = await open(cpu, name);
     });
     afterAll(() => {
       model.destroy();
