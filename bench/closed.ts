@@ -151,6 +151,10 @@ function total(
   return layers.reduce((sum, group) => sum + group.layers * each(group), 0) * elementBytes * streams;
 }
 
+/** Is a layer's score matrix held, and not only avoided? */
+export const holdsScores = (layers: readonly Layers[]): boolean =>
+  layers.some((group) => group.kind === "attention" && group.pattern.kind === "materialised");
+
 /** Tokens whose keys and values are kept, of the first N. */
 function kept(pattern: Pattern, N: number): number {
   if (pattern.kind === "window") return Math.min(N, pattern.window);

@@ -3,7 +3,7 @@
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
 import type { Bytes } from "../engine/tensor.ts";
-import { closedFields, closedPairs, type Layers } from "./closed.ts";
+import { closedFields, closedPairs, holdsScores, type Layers } from "./closed.ts";
 import type { MemoryFigures, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
 import type { Roof } from "./meters/roof.ts";
@@ -82,11 +82,8 @@ export function closedOf(parameters: number, layers: Layers[], test: Test) {
 
 /** Bytes that the literature's formulas say are held. Scores are in them only where they are materialised. */
 export function closedHeld(closed: ReturnType<typeof closedOf>, layers: Layers[]): number {
-  const materialised = layers.some(
-    (group) => group.kind === "attention" && group.pattern.kind === "materialised",
-  );
   const { closed_weights, closed_state, closed_kv, closed_scores } = closed;
-  return closed_weights + closed_state + closed_kv + (materialised ? closed_scores : 0);
+  return closed_weights + closed_state + closed_kv + (holdsScores(layers) ? closed_scores : 0);
 }
 
 export function memoryFields(
