@@ -10,34 +10,34 @@ import { hybridConfig, jambaConfig, type Mixer } from "../models/hybridConfig.ts
 import { layerWord } from "../models/layerList.ts";
 import type { Layers } from "./closed.ts";
 
-type Describe = (config: Config) => Layers | Layers[];
+/** Layers by kind: a hybrid has several. */
+type Describe = (config: Config) => Layers[];
 
 const recurrent: Describe = (config) => {
   const { cell, layers, hidden } = rnnConfig(config);
-  return { kind: cell === "rnn" ? "elman" : cell, layers, hidden };
+  return [{ kind: cell === "rnn" ? "elman" : cell, layers, hidden }];
 };
 
 const transformer: Describe = (config) => {
   const { layers, heads, kvHeads, headDim, pattern } = transformerConfig(config);
-  const window = pattern.kind === "window" ? pattern.window : null;
-  return { kind: "attention", layers, heads, kvHeads, headDim, window };
+  return [{ kind: "attention", layers, heads, kvHeads, headDim, pattern }];
 };
 
 // One convolution column fewer than the kernel is wide: the newest is the token in hand (DESIGN section 3).
 const mamba: Describe = (config) => {
   const { layers, inner, state, conv } = mambaConfig(config);
-  return { kind: "mamba", layers, inner, stateSize: state, convColumns: conv - 1 };
+  return [{ kind: "mamba", layers, inner, stateSize: state, convColumns: conv - 1 }];
 };
 
 // Query heads that share keys and values share their state.
 const linearAttention: Describe = (config) => {
   const { layers, kvHeads, keyDim, valueDim, normalized } = linearAttentionConfig(config);
-  return { kind: "linear", layers, heads: kvHeads, keyDim, valueDim, normaliser: normalized };
+  return [{ kind: "linear", layers, heads: kvHeads, keyDim, valueDim, normaliser: normalized }];
 };
 
 const gla: Describe = (config) => {
   const { layers, kvHeads, keyDim, valueDim } = glaConfig(config);
-  return { kind: "linear", layers, heads: kvHeads, keyDim, valueDim, normaliser: false };
+  return [{ kind: "linear", layers, heads: kvHeads, keyDim, valueDim, normaliser: false }];
 };
 
 /** One layer of a hybrid. */
@@ -45,9 +45,8 @@ function hybridLayer(mixer: Mixer): Layers {
   switch (mixer.kind) {
     case "attn":
     case "window": {
-      const { heads, kvHeads, headDim } = mixer.sizes;
-      const window = mixer.kind === "window" ? mixer.size : null;
-      return { kind: "attention", layers: 1, heads, kvHeads, headDim, window };
+      const { heads, kvHeads, headDim, pattern } = mixer.sizes;
+      return { kind: "attention", layers: 1, heads, kvHeads, headDim, pattern };
     }
     case "mamba": {
       const { inner, state, conv } = mixer.sizes;
@@ -92,5 +91,5 @@ const families = new Map<unknown, Describe>(
 /** What the closed formulas need of a config.json; null for a family that they do not know. */
 export function layersOf(config: Config): Layers[] | null {
   const describe = families.get(config.model_type);
-  return describe ? [describe(config)].flat() : null;
+  return describe ? describe(config) : null;
 }

@@ -204,6 +204,10 @@ const table: Flag[] = [
 /** Flags of more than one letter that llama.cpp's users write with a single dash. */
 const singleDash = ["--pg", "--npl", "--ub", "--ctk", "--ctv", "--oe"];
 
+/** -npl and -d=8 as commander wants them: --npl, -d8. */
+export const twoDashes = (word: string): string =>
+  singleDash.includes(`-${word.split("=", 1)[0]}`) ? `-${word}` : word.replace(/^(-\w)=/, "$1");
+
 /** Spelling to: does it take a value? */
 const spellings = new Map(
   table.flatMap(({ flags }) =>
@@ -377,7 +381,7 @@ function suggestion(name: string): string {
 }
 
 /** Levenshtein's distance. */
-function edits(a: string, b: string): number {
+export function edits(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
@@ -391,7 +395,7 @@ function edits(a: string, b: string): number {
 }
 
 /** --npl, --n-parallel <n> as its users write it: -npl, --n-parallel <n>. */
-const oneDash = (flags: string): string =>
+export const oneDash = (flags: string): string =>
   flags.replace(/^--\w+(?=[ ,])/, (word) => (singleDash.includes(word) ? word.slice(1) : word));
 
 const words = (lists: string[] | undefined): string[] =>
@@ -430,8 +434,8 @@ function integer(flag: string, text: string, least: number, most: number): numbe
   return value;
 }
 
-/** 1,2,3 and first-last, first-last+step, first-last*factor. */
-function integers(flag: string, lists: string[], least: number, most = maxTokens): number[] {
+/** 1,2,3 and first-last, first-last+step, first-last*factor. Throws UsageError. */
+export function integers(flag: string, lists: string[], least: number, most = maxTokens): number[] {
   const values = lists
     .flatMap((list) => list.split(","))
     .flatMap((item) => range(flag, item.trim(), least, most));

@@ -89,9 +89,9 @@ export interface Row {
   closed_weights: number | null;
   closed_state: number | null;
   closed_kv: number | null;
-  /** The score matrix of one layer, were it materialised; held by nobody who tiles, so in no sum. */
+  /** The score matrix of one layer: held where it is materialised, and counted there; never held by who tiles. */
   closed_scores: number | null;
-  /** 100 * (mem_asked / (closed_weights + closed_state + closed_kv) - 1). */
+  /** 100 * (mem_asked / (closed_weights + closed_state + closed_kv, and closed_scores where they are held) - 1). */
   overhead_pct: number | null;
   /** (mem_state + mem_kv) / tokens held, all streams together: what remembering a token costs here. */
   bytes_per_token: number | null;

@@ -12,7 +12,7 @@ import { openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
-import { closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
+import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
 import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
 import { measureMemory, measureTime } from "./measure.ts";
@@ -230,7 +230,8 @@ export class Bench {
       const memory = await measureMemory({ open, machine, fill, test }, this.#counter, () =>
         this.#host.resident(),
       );
-      row = { ...row, ...memoryFields(memory, loaded.resident, theory, closed, test) };
+      const literature = closed && closedHeld(closed, layers);
+      row = { ...row, ...memoryFields(memory, loaded.resident, theory, literature, test) };
       const time = await this.#counter.paused(() =>
         measureTime({ open, machine, fill, test }, memory.filled, { repetitions, warmup, onRun: step }),
       );
