@@ -4,12 +4,13 @@ import { readdirSync } from "node:fs";
 import { mkdir, rmdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { checkpoints, modelFolder, project } from "./commandLine.ts";
+import { crossoversOf } from "./crossover.ts";
 import { identity } from "./fields.ts";
 import { type BenchOptions, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import type { Environment, Field, Row, Verdict } from "./row.ts";
+import type { Environment, Field, Results, Row, Verdict } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { subjectsOf } from "./subject.ts";
 import { expandTests, type Test } from "./tests.ts";
@@ -85,8 +86,14 @@ export class BenchRun {
       this.#progress.clear();
     }
     if (this.#rows.length === 0) return { failed: false, report: null };
-    this.#print((printer) => printer.footer(environment, this.#rows));
-    const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
+    const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
+    const results: Results = {
+      schema: "longtape/1",
+      environment,
+      rows: this.#rows,
+      ...(crossovers.length > 0 ? { crossovers } : {}),
+    };
+    this.#print((printer) => printer.footer(results));
     const { report } = await writeResults(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     return { failed: this.#rows.some(({ status }) => status === "failed"), report };

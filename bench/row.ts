@@ -1,3 +1,5 @@
+import type { Crossover } from "./crossover.ts";
+
 /**
  * One row of results: what every printer, the report and results.json are made of. The order of the fields
  * is the order of the columns everywhere. Names follow llama-bench where it has the field; a field that does
@@ -265,6 +267,8 @@ export interface Results {
   schema: "longtape/1";
   environment: Environment;
   rows: Row[];
+  /** Where two models change places; absent where nothing could be compared. */
+  crossovers?: Crossover[];
 }
 
 /** Tokens that the context holds when the test ends. */

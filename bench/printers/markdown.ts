@@ -1,3 +1,4 @@
+import { type Answer, answersOf } from "../answers.ts";
 import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
 import { formatBytes, formatParameters } from "../units.ts";
 import type { Printer } from "./printer.ts";
@@ -39,10 +40,26 @@ export function markdownPrinter(extra: readonly Field[] = []): Printer {
         ),
       ),
     row: (row) => line(columns.map((column) => pad(column.cell(row), column))),
-    footer: ({ build_commit, versions, adapter }) =>
-      `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
-      `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n`,
+    footer(results) {
+      const { build_commit, versions, adapter } = results.environment;
+      return (
+        `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
+        `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n` +
+        answersOf(results).map(answerMarkdown).join("")
+      );
+    },
   };
+}
+
+function answerMarkdown({ title, note, columns, rows }: Answer): string {
+  const line = (cells: string[]) => `| ${cells.join(" | ")} |\n`;
+  return (
+    `\n${title}\n\n` +
+    line(columns.map((column) => column.title)) +
+    line(columns.map(({ kind }) => (kind === "number" ? "---:" : "---"))) +
+    rows.map((cells) => line(cells.map(escapeMarkdown))).join("") +
+    `\n${note}\n`
+  );
 }
 
 /** Names come from folders and adapters: none may end a cell, start emphasis, a link or HTML. */

@@ -1,0 +1,80 @@
+// What a run found beyond its rows, as tables of text: Markdown and the report print them.
+
+import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
+import type { Results } from "./row.ts";
+
+/** A table that answers a question. */
+export interface Answer {
+  title: string;
+  /** How to read it. */
+  note: string;
+  columns: { title: string; kind: "text" | "number" }[];
+  rows: string[][];
+}
+
+export function answersOf({ crossovers = [] }: Results): Answer[] {
+  return [crossoverAnswer(crossovers)].filter((answer) => answer !== null);
+}
+
+/** Fewer repetitions than this say little of their spread. */
+const FEW_REPETITIONS = 5;
+/** Share of resampled runs that must agree. */
+const CONFIDENCE = 0.95;
+
+/** What holds a fixed state beside what grows with its context: of other pairs nobody asks where they cross. */
+function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
+  const shown = crossovers.filter(({ grows: [a, b] }) => a === false && b === true);
+  if (shown.length === 0) return null;
+  const all = shown.flatMap(({ speed }) => speed);
+  const several = new Set(all.map(setting)).size > 1;
+  const repetitions = Math.min(...all.map((crossing) => crossing.repetitions));
+  const few = `A depth has as few as ${repetitions} repetitions here: take the intervals for too narrow. `;
+  return {
+    title: "Where they cross",
+    note:
+      "Speed: a line over the depth, by least squares through every repetition (level where the state has a fixed size); " +
+      "in brackets the 95% interval of a bootstrap over the repetitions, which does not know what else the machine did between two tests. " +
+      `${repetitions < FEW_REPETITIONS ? few : ""}` +
+      "Bytes: state and kv of one stream by the ledger, exact at every page's edge.",
+    columns: ["fixed state", "grows", "faster at decoding", "holds fewer bytes"].map((title) => ({
+      title,
+      kind: "text",
+    })),
+    rows: shown.map(({ models, speed, bytes }) => [
+      ...models,
+      speed
+        .map((crossing) => `${several ? `${setting(crossing)}: ` : ""}${speedWords(crossing, models)}`)
+        .join("; "),
+      bytes ? bytesWords(bytes) : "–",
+    ]),
+  };
+}
+
+const count = (n: number): string => Math.round(n).toLocaleString("en-US");
+
+const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
+  `tg${n_gen}${n_parallel > 1 ? ` ×${n_parallel}` : ""}`;
+
+function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
+  const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
+  if (depth !== null) {
+    const low = depth_low === null ? `before ${count(from_depth)}` : count(depth_low);
+    const high = depth_high === null ? `past ${count(to_depth)}` : count(depth_high);
+    return `${faster_last} from depth ${count(depth)} on [${low} to ${high}]`;
+  }
+  const range = `${faster_first} at every depth from ${count(from_depth)} to ${count(to_depth)}`;
+  const sure = crossing.agreement >= CONFIDENCE;
+  const doubt = `, in ${Math.floor(100 * crossing.agreement)}% of the resampled runs: undecided`;
+  const other = models.find((model) => model !== faster_first);
+  const later = crossing.extrapolated_depth;
+  return `no crossing: ${range}${sure ? "" : doubt}${
+    later === null ? "" : `; extrapolated, ${other} from about ${count(later)}`
+  }`;
+}
+
+function bytesWords({ smaller_first, smaller_last, context, to_context }: BytesCrossing): string {
+  const range = `${count(1)} to ${count(to_context)} tokens`;
+  if (context === null) return smaller_first === null ? `equal, ${range}` : `${smaller_first}, ${range}`;
+  const from = `from ${count(context)} tokens on (to ${count(to_context)})`;
+  return smaller_last === null ? `equal ${from}` : `${smaller_last} ${from}`;
+}
