@@ -1,7 +1,9 @@
 // What a run found beyond its rows, as tables of text: Markdown and the report print them.
 
 import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
+import { type Fit, searches } from "./fits.ts";
 import type { Results } from "./row.ts";
+import { formatBytes } from "./units.ts";
 
 /** A table that answers a question. */
 export interface Answer {
@@ -12,9 +14,57 @@ export interface Answer {
   rows: string[][];
 }
 
-export function answersOf({ crossovers = [] }: Results): Answer[] {
-  return [crossoverAnswer(crossovers)].filter((answer) => answer !== null);
+export function answersOf({ fits = [], crossovers = [] }: Results): Answer[] {
+  return [...searches.map((searched) => fitAnswer(fits, searched)), crossoverAnswer(crossovers)].filter(
+    (answer) => answer !== null,
+  );
 }
+
+/** How far each model goes. */
+function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | null {
+  const shown = fits.filter((fit) => fit.searched === searched);
+  if (shown.length === 0) return null;
+  const { budget_bytes, budget_from } = shown.find((fit) => fit.budget_bytes !== null) ?? shown[0]!;
+  const budget =
+    budget_bytes === null ? "" : `Budget: ${formatBytes(budget_bytes)}, weights included (${budget_from}). `;
+  const number = (title: string) => ({ title, kind: "number" as const });
+  const text = (title: string) => ({ title, kind: "text" as const });
+  const streams = searched === "streams";
+  const context = shown.find(({ n_context }) => n_context !== null)?.n_context ?? 0;
+  const most = (fit: Fit) => show(streams ? fit.n_parallel : fit.n_context, count);
+  return {
+    title: streams ? `The most streams of ${count(context)} tokens` : "The longest context",
+    note:
+      "Really allocated, filled with random keys and values, and stepped through at no less than half the speed of one stream at " +
+      "a small context; found by doubling and bisecting to a sixteenth, the fastest of several rounds. " +
+      `${streams ? "Speed is that of all streams together. " : ""}${budget}`.trimEnd(),
+    columns: [
+      text("model"),
+      number(streams ? "streams" : "tokens"),
+      number("held in all"),
+      number("state + kv"),
+      number("t/s there"),
+      number("t/s small"),
+      text("what ended it"),
+      number("probes"),
+      number("s"),
+    ],
+    rows: shown.map((fit) => [
+      fit.model,
+      most(fit),
+      show(fit.mem_live, formatBytes),
+      show(fit.mem_state, (state) => formatBytes(state + (fit.mem_kv ?? 0))),
+      show(fit.avg_ts, (ts) => ts.toFixed(1)),
+      show(fit.small_ts, (ts) => ts.toFixed(1)),
+      `${fit.ended_by}: ${fit.reason}`,
+      String(fit.probes),
+      fit.seconds.toFixed(1),
+    ]),
+  };
+}
+
+const show = <T>(value: T | null, format: (value: T) => string): string =>
+  value === null ? "–" : format(value);
 
 /** Fewer repetitions than this say little of their spread. */
 const FEW_REPETITIONS = 5;

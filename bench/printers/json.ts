@@ -31,10 +31,10 @@ ${lines}
 }
 
 /** What was found beyond the rows, one a line. */
-function answers({ crossovers }: Results): string {
+function answers({ fits, crossovers }: Results): string {
   const list = (name: string, found: readonly unknown[] | undefined) =>
     found ? `"${name}": [\n${found.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n` : "";
-  return list("crossovers", crossovers);
+  return list("fits", fits) + list("crossovers", crossovers);
 }
 
 export const jsonlPrinter = (): Printer => ({
