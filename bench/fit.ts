@@ -8,7 +8,7 @@ import { total } from "../engine/memory.ts";
 import { Session } from "../engine/session.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import type { Model } from "../models/engine.ts";
-import type { Budget, Fit, FitEnd } from "./fits.ts";
+import { type Budget, type Fit, type FitEnd, nothingFound } from "./fits.ts";
 import { type Probed, searchLargest } from "./search.ts";
 import { formatBytes } from "./units.ts";
 
@@ -20,18 +20,21 @@ export interface FitRequest {
   searched: Fit["searched"];
   /** Tokens that each stream holds where streams are searched. */
   context: number;
+  /** Share of the speed at a small context that must be left. */
+  leastSpeed?: number;
+  /** Of the search; the probe that is under way then is the last. */
+  mostSeconds?: number;
   onProbe(what: string): Promise<void>;
 }
 
 /** The context of the speed that others are held against. */
-export const SMALL_CONTEXT = 256;
+const SMALL_CONTEXT = 256;
 /** Searches end here where nothing else ends them. */
 const MOST_CONTEXT = 2 ** 24;
 const MOST_STREAMS = 4096;
 const RESOLUTION = 1 / 16;
 const MOST_PROBES = 40;
-/** Of one search; the probe that is under way then is the last. */
-const SEARCH_SECONDS = 10;
+const MOST_SECONDS = 10;
 const LEAST_SPEED = 1 / 2;
 /** Who seems too slow is measured again, each time against a small context of that moment: the machine may be busy. */
 const SPEED_TRIES = 3;
@@ -87,34 +90,33 @@ export async function findFit(request: FitRequest): Promise<Omit<Fit, "model">> 
 }
 
 async function search(request: FitRequest, seconds: () => number): Promise<Search> {
-  const { searched } = request;
+  const { searched, mostSeconds = MOST_SECONDS } = request;
   const shape = (n: number): Shape =>
     searched === "context" ? { context: n, streams: 1 } : { context: request.context, streams: n };
   const limit = await predictedLimit(request);
-  const nothing = {
-    ...{ n_context: null, n_parallel: null, mem_live: null, mem_state: null, mem_kv: null, avg_ts: null },
-    ...{ small_context: null, small_ts: null, probes: 0 },
-  };
-  if (shape(limit.n).context <= TIMED_TOKENS || limit.n === 0)
-    return { ...nothing, ended_by: limit.end.by, reason: limit.end.reason };
+  if (limit.n === 0 || shape(limit.n).context <= TIMED_TOKENS)
+    return { ...nothingFound, ended_by: limit.end.by, reason: limit.end.reason };
 
-  const small_context = Math.min(SMALL_CONTEXT, shape(limit.n).context);
   const small: Shape = { context: Math.min(SMALL_CONTEXT, shape(limit.n).context), streams: 1 };
   const first = await tried(request, small);
-  if (!first.fits) return { ...nothing, ended_by: first.why.by, reason: first.why.reason, probes: 1 };
+  if (!first.fits) return { ...nothingFound, ended_by: first.why.by, reason: first.why.reason, probes: 1 };
 
   const begun = seconds();
   let last = 0;
   const probe = async (n: number): Promise<Probed<Found, End>> => {
     const spent = seconds() - begun;
-    if (spent + last > SEARCH_SECONDS)
-      return { fits: null, why: { by: "time", reason: `no end found in ${SEARCH_SECONDS} s` } };
+    if (spent + last > mostSeconds)
+      return { fits: null, why: { by: "time", reason: `no end found in ${mostSeconds} s` } };
     const probed = await fastEnough(request, shape(n), small, first.found.ts);
     last = seconds() - begun - spent;
     return probed;
   };
+  const known = { n: small.context, found: { ...first.found, small_ts: first.found.ts } };
   const { largest, refused, stopped, probes } = await searchLargest(probe, {
-    first: searched === "context" ? small.context : 1,
+    ...(searched === "streams"
+      ? { first: 1 }
+      : // what does not grow has no reason to end before the end
+        { known, first: limit.grows ? 2 * known.n : limit.n }),
     last: limit.n,
     resolution: RESOLUTION,
     probes: MOST_PROBES,
@@ -137,8 +139,15 @@ async function search(request: FitRequest, seconds: () => number): Promise<Searc
   };
 }
 
+interface Limit {
+  n: number;
+  end: End;
+  /** Do the bytes grow with n? */
+  grows: boolean;
+}
+
 /** The largest n that the model reaches and whose bytes, by the ledger, stay within the budget; and what ends it there. */
-async function predictedLimit(request: FitRequest): Promise<{ n: number; end: End }> {
+async function predictedLimit(request: FitRequest): Promise<Limit> {
   const { model, budget, searched, context } = request;
   if (searched === "context") return longestWithin(request);
   const allowed = async (streams: number): Promise<Probed<null, End>> => {
@@ -151,29 +160,31 @@ async function predictedLimit(request: FitRequest): Promise<{ n: number; end: En
   };
   const options = { first: 1, last: MOST_STREAMS, resolution: 0, probes: 2 * Math.log2(MOST_STREAMS) };
   const { largest, refused } = await searchLargest(allowed, options);
-  return { n: largest?.n ?? 0, end: refused?.why ?? noEnd(MOST_STREAMS) };
+  return { n: largest?.n ?? 0, end: refused?.why ?? noEnd(MOST_STREAMS), grows: true };
 }
 
 /** Page by page, since bytes change there alone. */
-async function longestWithin({ model, machine, budget }: FitRequest): Promise<{ n: number; end: End }> {
+async function longestWithin({ model, machine, budget }: FitRequest): Promise<Limit> {
   const { architecture, config } = model.loaded;
   const reach = architecture.longest?.(config) ?? Number.POSITIVE_INFINITY;
   const most = Math.min(MOST_CONTEXT, reach);
   const ledger = new Ledger(machine.variants, machine.maxBindingBytes);
   let n = 0;
+  let grows = false;
   try {
     const session = await Session.open({ ...model.loaded, machine: ledger }, { chunk: CHUNK });
     while (n < most) {
       await session.reserve(n + 1);
       const allowed = within(total(session.memory()), budget, { context: n + 1, streams: 1 });
-      if (!allowed.fits) return { n, end: allowed.why };
-      n = session.capacity > 0 ? Math.min(session.capacity, most) : most;
+      if (!allowed.fits) return { n, end: allowed.why, grows };
+      grows = session.capacity > 0;
+      n = grows ? Math.min(session.capacity, most) : most;
     }
   } catch (error) {
-    return { n, end: refusal(error, budget) };
+    return { n, end: refusal(error, budget), grows };
   }
   const reached: End = { by: "reach", reason: `${model.name} reaches ${count(reach)} tokens` };
-  return { n, end: n === reach ? reached : noEnd(n) };
+  return { n, end: n === reach ? reached : noEnd(n), grows };
 }
 
 const noEnd = (n: number): End => ({ by: "end", reason: `no end found up to ${count(n)}` });
@@ -184,6 +195,7 @@ function within(asked: number, budget: Budget, shape: Shape): Probed<null, End> 
   return { fits: false, why: { by: "budget", reason } };
 }
 
+/** Tries it, and again where it seems too slow. */
 async function fastEnough(
   request: FitRequest,
   shape: Shape,
@@ -192,7 +204,7 @@ async function fastEnough(
 ): Promise<Probed<Found, End>> {
   let small_ts = firstTs;
   for (let left = SPEED_TRIES - 1; ; left--) {
-    const wanted = LEAST_SPEED * small_ts;
+    const wanted = (request.leastSpeed ?? LEAST_SPEED) * small_ts;
     const probed = await tried(request, shape, wanted);
     if (!probed.fits) return probed;
     if (probed.found.ts >= wanted) return { fits: true, found: { ...probed.found, small_ts } };
@@ -217,7 +229,7 @@ async function tried(
   try {
     session = await model.session({ streams: shape.streams, chunk: CHUNK });
     await session.reserve(shape.context);
-    await session.fillCache(shape.context - TIMED_TOKENS, seed);
+    await session.fillCache(Math.max(0, shape.context - TIMED_TOKENS), seed);
     await session.prefill(session.streams.map(() => [0]));
     const ts = await fastest(session, wanted);
     await machine.idle();
@@ -266,5 +278,7 @@ function refusal(error: unknown, budget: Budget): End {
 const count = (n: number): string => n.toLocaleString("en-US");
 const rate = (ts: number): string => `${ts.toFixed(1)} t/s`;
 
-const words = ({ context, streams }: Shape): string =>
-  streams === 1 ? `${count(context)} tokens` : `${count(streams)} streams of ${count(context)} tokens`;
+function words({ context, streams }: Shape): string {
+  const tokens = `${count(context)} ${context === 1 ? "token" : "tokens"}`;
+  return streams === 1 ? tokens : `${count(streams)} streams of ${tokens}`;
+}

@@ -55,21 +55,9 @@ export interface FitSettings {
 
 export const searches = ["context", "streams"] as const;
 
-/** A search that could not be made. */
-export const failedFit = (
-  { arch, model }: Pick<Fit, "arch" | "model">,
-  searched: Fit["searched"],
-  { status, reason }: { status: Status; reason: string },
-): Fit => ({
-  arch,
-  model,
-  searched,
+export const nothingFound = {
   n_context: null,
   n_parallel: null,
-  ended_by: status === "unsupported" ? status : status === "refused" ? "adapter" : "failed",
-  reason,
-  budget_bytes: null,
-  budget_from: null,
   mem_live: null,
   mem_state: null,
   mem_kv: null,
@@ -77,6 +65,22 @@ export const failedFit = (
   small_context: null,
   small_ts: null,
   probes: 0,
+};
+
+/** A search that could not be made. */
+export const failedFit = (
+  { arch, model }: Pick<Fit, "arch" | "model">,
+  searched: Fit["searched"],
+  { status, reason }: { status: Status; reason: string },
+): Fit => ({
+  ...nothingFound,
+  arch,
+  model,
+  searched,
+  ended_by: status === "unsupported" ? status : status === "refused" ? "adapter" : "failed",
+  reason,
+  budget_bytes: null,
+  budget_from: null,
   seconds: 0,
 });
 

@@ -3,7 +3,9 @@
 /** How one n did: `fits: null` where that could not be found out, which ends the search. */
 export type Probed<Good, Bad> = { fits: true; found: Good } | { fits: false | null; why: Bad };
 
-export interface SearchOptions {
+export interface SearchOptions<Good> {
+  /** What is known to fit, where something is: it is not probed again. */
+  known?: { n: number; found: Good };
   /** Where doubling begins, and where it ends. */
   first: number;
   last: number;
@@ -26,10 +28,10 @@ export interface Searched<Good, Bad> {
 /** Takes it that what fits at n fits below n. Throws what `probe` throws. */
 export async function searchLargest<Good, Bad>(
   probe: (n: number) => Promise<Probed<Good, Bad>>,
-  { first, last, resolution, probes }: SearchOptions,
+  { known, first, last, resolution, probes }: SearchOptions<Good>,
 ): Promise<Searched<Good, Bad>> {
-  const searched: Searched<Good, Bad> = { largest: null, refused: null, stopped: null, probes: 0 };
-  for (let n: number | null = Math.min(first, last); n !== null; n = next()) {
+  const searched: Searched<Good, Bad> = { largest: known ?? null, refused: null, stopped: null, probes: 0 };
+  for (let n = (known?.n ?? 0) < last ? Math.min(first, last) : null; n !== null; n = next()) {
     if (searched.probes === probes) return { ...searched, stopped: "probes" };
     searched.probes++;
     const probed = await probe(n);

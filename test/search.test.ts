@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Probed, type SearchOptions, searchLargest } from "../bench/search.ts";
 
-const options: SearchOptions = { first: 256, last: 2 ** 20, resolution: 1 / 16, probes: 100 };
+const options: SearchOptions<string> = { first: 256, last: 2 ** 20, resolution: 1 / 16, probes: 100 };
 
 /** Fits up to a cliff. */
 function cliff(most: number) {
@@ -51,6 +51,18 @@ describe("search", () => {
     expect(none.largest).toBeNull();
     expect(none.refused!.n).toBe(1);
     expect((await searchLargest(cliff(100).probe, { ...options, last: 50 })).largest!.n).toBe(50);
+  });
+
+  test("goes on from what is known", async () => {
+    const { asked, probe } = cliff(1000);
+    const known = { n: 256, found: "known" };
+    const found = await searchLargest(probe, { ...options, known, first: 512 });
+    expect(asked.slice(0, 3)).toEqual([512, 1024, 768]);
+    expect(found.refused!.n).toBeLessThanOrEqual(1000 * (1 + 1 / 16));
+    const none = await searchLargest(cliff(300).probe, { ...options, known, first: 512, resolution: 1 });
+    expect(none).toMatchObject({ largest: known, refused: { n: 512 }, probes: 1 });
+    const all = await searchLargest(cliff(0).probe, { ...options, known, last: 256 });
+    expect(all).toEqual({ largest: known, refused: null, stopped: null, probes: 0 });
   });
 
   test("ends when its probes are used up, or when one cannot tell", async () => {
