@@ -96,7 +96,7 @@ describe("speed", () => {
     const random = uniform(7);
     const normal = () => Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random());
     const noisy = () => Array.from({ length: 20 }, () => 1 + 0.05 * normal());
-    const runs = Array.from({ length: 40 }, () => {
+    const runs = Array.from({ length: 20 }, () => {
       const rows = depths.flatMap((depth) => [
         ...rowsOf({ ...flat, at: [depth], noise: noisy() }),
         ...rowsOf({ model: "grows", base: 100, slope: 0.1, at: [depth], noise: noisy() }),
@@ -104,7 +104,7 @@ describe("speed", () => {
       const { depth_low, depth_high } = crossoversOf(rows, [])[0]!.speed[0]!;
       return depth_low! <= 2000 && depth_high! >= 2000;
     });
-    expect(runs.filter(Boolean).length).toBeGreaterThan(32);
+    expect(runs.filter(Boolean).length).toBeGreaterThan(15);
   });
 
   test("no crossing within the range is an answer, and the line's is marked as an extrapolation", () => {

@@ -93,8 +93,9 @@ test("md is llama-bench's table, a reason in place of t/s, and a build line", ()
 
 test("md shows the fields it is told of", () => {
   const printer = createPrinter("md", ["n_parallel"]);
-  expect(printer.header(environment)).toContain("| n_parallel |");
-  expect(printer.row({ ...measured, n_parallel: 4 })).toContain("|          4 |");
+  const row = printer.row({ ...measured, n_parallel: 4 });
+  expect(row).toContain("| n_parallel |");
+  expect(row).toContain("|          4 |");
 });
 
 test("csv quotes every value and gives back every row", () => {
