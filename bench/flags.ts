@@ -14,6 +14,8 @@ export interface BenchOptions extends TestLists {
   models: string[];
   archs: string[];
   peers: string[];
+  /** How far each model goes is searched, the most streams at this context; null: not asked for. */
+  fit: { context: number } | null;
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
@@ -50,6 +52,8 @@ export class UsageError extends Error {
 const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], ubatches: [512], repetitions: 5 };
 const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitions: 2 };
 const promptDepths = [0];
+/** Tokens that each of the streams holds whose number --fit searches, where -d does not say. */
+const fitContext = 1024;
 
 /** Most tokens of a context: positions are u32 on the GPU, and the host counts prompt, depth and generation. */
 const maxTokens = 2 ** 30;
@@ -68,6 +72,7 @@ with --quick: pp64 at depth 0, tg16 at depths 0 and 512, two repetitions, in
 chunks of 64.
 A flag that is given replaces only its own default; -d holds for every test;
 -p 0 or -n 0 leaves that kind out.
+--fit alone gives no rows; with -p, -n, -pg or --quick they follow.
 
 Examples:
   npm run bench -- --quick
@@ -82,6 +87,8 @@ Examples:
       your own checkpoint; prompt and generation timed as one, too
   npm run bench -- -o jsonl -oe md > rows.jsonl
       rows for a script, a table for you
+  npm run bench -- --fit --max-bytes 1GiB
+      how long a context, and how many streams of 1024 tokens, each model bears
   npm run bench -- --list-devices
       the adapters that WebGPU offers
 
@@ -153,6 +160,11 @@ const table: Flag[] = [
     list: true,
     group: "What to run:",
   },
+  {
+    flags: "--fit",
+    help: "how far each model goes: the longest context, and the most streams (at -d tokens, default: 1024)",
+    group: "What to run:",
+  },
   { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },
   { flags: "--dtype <type>", help: "element type of the weights: f32", group: "How:" },
   { flags: "--ctk, --cache-type-k <type>", help: "element type of cached keys: f32", group: "How:" },
@@ -163,10 +175,14 @@ const table: Flag[] = [
   { flags: "--seed <n>", help: "seed of everything random (default: 1337)", group: "How:" },
   {
     flags: "--tune <on|off>",
-    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick on a software adapter)",
+    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick and --fit on a software adapter)",
     group: "How:",
   },
-  { flags: "--max-bytes <size>", help: "refuse what needs more GPU memory, as 512M or 2GiB", group: "How:" },
+  {
+    flags: "--max-bytes <size>",
+    help: "refuse what needs more GPU memory, as 512M or 2GiB (default: no limit; for --fit half of what there is)",
+    group: "How:",
+  },
   {
     flags: "--runtime <name>",
     help: "chrome, or node for Dawn without a browser (default: chrome)",
@@ -264,13 +280,16 @@ type Given = Partial<
     > &
     Record<"runtime" | "browser" | "output" | "outputErr" | "out", string> &
     Record<
-      "quick" | "warmup" | "software" | "listDevices" | "open" | "progress" | "verbose" | "help",
+      "quick" | "fit" | "warmup" | "software" | "listDevices" | "open" | "progress" | "verbose" | "help",
       boolean
     >
 >;
 
 function resolve(given: Given, archs: readonly string[]): BenchOptions {
-  const base = given.quick ? quick : full;
+  // who asks how far a model goes asks for no rows by that
+  const asked = [given.quick, given.nPrompt, given.nGen, given.pg].some((flag) => flag !== undefined);
+  const noRows = given.fit === true && !asked;
+  const base = given.quick ? quick : noRows ? { ...full, p: [], n: [] } : full;
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
   const options: BenchOptions = {
     models: words(given.model),
@@ -283,6 +302,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
     ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
+    fit: given.fit ? { context: Math.max(0, ...(depths ?? [])) || fitContext } : null,
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
     warmup: given.warmup ?? true,
@@ -305,7 +325,8 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     open: given.open ?? false,
   };
   const tests = expandTests(options);
-  if (tests.length === 0) throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
+  if (tests.length === 0 && !options.fit)
+    throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
   for (const { n_prompt, n_gen, n_depth, n_parallel } of tests) {
     const tokens = n_prompt + n_gen + n_depth;
     if (tokens > maxTokens) {

@@ -1,4 +1,5 @@
 import { parseHTML } from "linkedom";
+import { type Answer, answersOf } from "./answers.ts";
 import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
 import { Html, html } from "./html.ts";
 import {
@@ -43,6 +44,7 @@ ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${glance(rows)}
 ${charts(results)}
+${answersOf(results).map(answerSection)}
 <section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
@@ -159,6 +161,18 @@ function charts({ environment, rows }: Results): Html {
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
 ${figures}
+</section>`;
+}
+
+function answerSection({ title, note, columns, rows }: Answer): Html {
+  return html`<section>
+<h2>${title}</h2>
+<p>${note}</p>
+<div class="scroll"><table class="answer">
+<thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
+<tbody>
+${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class="${columns[i]!.kind}">${cell}</td>`)}</tr>\n`)}</tbody>
+</table></div>
 </section>`;
 }
 

@@ -1,3 +1,6 @@
+import type { Crossover } from "./crossover.ts";
+import type { Fit } from "./fits.ts";
+
 /**
  * One row of results: what every printer, the report and results.json are made of. The order of the fields
  * is the order of the columns everywhere. Names follow llama-bench where it has the field; a field that does
@@ -265,6 +268,10 @@ export interface Results {
   schema: "longtape/1";
   environment: Environment;
   rows: Row[];
+  /** How far each model goes on this adapter, where that was asked for. */
+  fits?: Fit[];
+  /** Where two models change places; absent where nothing could be compared. */
+  crossovers?: Crossover[];
 }
 
 /** Tokens that the context holds when the test ends. */

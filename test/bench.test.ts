@@ -152,14 +152,27 @@ describe("npm run bench -- --quick in Chrome", () => {
     expect(new Set(mamba.map(({ bytes }) => bytes)).size).toBe(1);
   });
 
+  test("every pair is compared, in speed and in bytes", () => {
+    const crossovers = found.crossovers!;
+    expect(crossovers).toHaveLength((benchArchs.length * (benchArchs.length - 1)) / 2);
+    const gru = crossovers.find(({ models }) => models.join() === "gru,llama")!;
+    expect(gru.grows).toEqual([false, true]);
+    expect(gru.bytes).toMatchObject({ smaller_first: "gru", smaller_last: "gru", context: null });
+    expect(gru.speed).toMatchObject([
+      { n_gen: 16, n_parallel: 1, from_depth: 0, to_depth: 512, repetitions: 2 },
+    ]);
+  });
+
   test("the other files hold the same rows, and nothing is left half-written", async () => {
     expect((await readdir(out)).sort()).toEqual(["report.html", "results.csv", "results.json", "results.md"]);
     const csv = await readFile(join(out, "results.csv"), "utf8");
     expect(csv.trim().split("\n")).toHaveLength(1 + found.rows.length);
     const markdown = await readFile(join(out, "results.md"), "utf8");
-    expect(markdown.split("\n").filter((line) => line.startsWith("| "))).toHaveLength(2 + found.rows.length);
+    const [table, ...answers] = markdown.split("\n\n");
+    expect(table!.split("\n")).toHaveLength(2 + found.rows.length);
     for (const line of markdown.split("\n").filter((line) => line.startsWith("| ")))
       expect(ran.stderr).toContain(line);
+    expect(answers).toContain("Where they cross");
     const report = await readFile(join(out, "report.html"), "utf8");
     for (const arch of benchArchs) expect(report).toContain(arch);
     expect(report).not.toMatch(/<script|<link|src="http/);

@@ -41,6 +41,17 @@ describe("defaults", () => {
     expect(options("--quick").repetitions).toBe(2);
   });
 
+  test("--fit alone gives no rows, beside what asks for some it does", () => {
+    expect(options("").fit).toBeNull();
+    expect(names("--fit")).toEqual([]);
+    expect(options("--fit").fit).toEqual({ context: 1024 });
+    expect(names("--fit -p 0 -n 4 -d 0,512")).toEqual(["tg4", "tg4 @ d512"]);
+    expect(options("--fit -d 0,512").fit).toEqual({ context: 512 });
+    expect(options("--fit -d 0").fit).toEqual({ context: 1024 });
+    expect(names("--fit --quick")).toEqual(["pp64", "tg16", "tg16 @ d512"]);
+    expect(names("--fit -p 0 -n 0")).toEqual([]);
+  });
+
   test("a flag replaces its own default only, before or after --quick", () => {
     expect(names("-n 4 --quick")).toEqual(["pp64", "tg4", "tg4 @ d512"]);
     expect(options("--quick -r 7").repetitions).toBe(7);
@@ -200,7 +211,7 @@ test("help names every flag as its users write it, with examples", () => {
   if (!("help" in parsed)) throw new Error("no help");
   const flags =
     "-m -p -n -pg -d -r -o -oe -ctk -ctv -ub --delay --progress --no-warmup --list-devices -npl -a --peer --runtime " +
-    "--browser --software --quick --out --seed --tune --max-bytes --verbose --open --dtype";
+    "--browser --software --quick --fit --out --seed --tune --max-bytes --verbose --open --dtype";
   for (const flag of flags.split(" ")) expect(parsed.help).toMatch(new RegExp(`(^|[ ,])${flag}[ ,]`, "m"));
   expect(parsed.help).toContain("Examples:");
   expect(parsed.help).not.toMatch(/--(npl|pg|ctk|oe|ub)\b/);
