@@ -264,6 +264,6 @@ ${main}
     // -exp(A_log) of trained models reaches from about -1 to -N
     a: ({ N, E }, random) => Float32Array.from({ length: N * E }, () => -8 * (1.001 + random())),
     // some channels keep all that they have seen, some forget it at once
-    biasD: ({ E }, random) => Float32Array.from({ length: 2 * E }, () => 12 * random() ** 3),
+    biasD: ({ E }, random) => Float32Array.from({ length: 2 * E }, () => 8 * random() ** 3),
   },
 });

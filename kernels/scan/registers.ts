@@ -111,9 +111,9 @@ export const serial = (shared: boolean): Variant<Letter> => ({
   passes: [timeSteps(16), walk("whole", shared, 16)],
 });
 
-/** All chunks at once, twice, with a short serial pass between. */
+/** All chunks at once, twice, with a short serial pass between; with `shared` in workgroups too small for a GPU. */
 export const chunked = (shared: boolean, workgroup: number): Variant<Letter> => ({
-  suits: "any",
+  suits: shared ? "cpu" : "any",
   ...(shared ? { needs: ["subgroups"] } : {}),
   when: ({ T, N }) => T >= 2 * CHUNK && N <= 16,
   views: { rbc: "vec4f" },
