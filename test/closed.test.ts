@@ -324,8 +324,8 @@ describe("the shipped checkpoints, from their configs", () => {
     const heads = { heads: 4, kvHeads: 4, headDim: 32 };
     expect(layersOf(config)).toEqual([
       { kind: "mamba", layers: 3, inner: 256, stateSize: 16, convColumns: 3 },
-      { kind: "attention", layers: 1, ...heads, window: 64 },
-      { kind: "attention", layers: 1, ...heads, window: null },
+      { kind: "attention", layers: 1, ...heads, pattern: { kind: "window", window: 64 } },
+      { kind: "attention", layers: 1, ...heads, pattern: { kind: "full" } },
       { kind: "linear", layers: 1, heads: 4, keyDim: 32, valueDim: 32, normaliser: true },
       { kind: "linear", layers: 1, heads: 4, keyDim: 16, valueDim: 32, normaliser: false },
     ]);
