@@ -109,7 +109,7 @@ await runCommand(async (argv) => {
     found.rows.push(...one.rows);
   }
   if (output === "json") console.log(estimateJson(found, options));
-  else if (flags.list) console.log(listMarkdown(found.models));
+  else if (flags.list) console.log(listMarkdown(found.models, process.stdout.columns));
   else console.log(estimateMarkdown(found, options, process.stdout.columns));
   return 0;
 });

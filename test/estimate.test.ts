@@ -268,7 +268,7 @@ describe("the table", () => {
     expect(rows[1]).toMatch(
       /^\| llama-3-8b +\| 131,072 \| 14\.96 GiB \| +16\.00 GiB \| +0 B \| +30\.96 GiB \|/,
     );
-    expect(text).toContain("state f32, whatever the weights are");
+    expect(text).toContain("state f32 (whatever the weights are)");
     expect(text).toContain("a convolution keeps d_conv - 1 columns");
     expect(estimateMarkdown(found(), { ...half, convColumns: "all" })).toContain("keeps d_conv columns");
   });
@@ -281,6 +281,16 @@ describe("the table", () => {
   test.each([40, 80, 120])("fits a terminal of %d columns", (width) => {
     for (const line of estimateMarkdown(found({ streams: [1, 8] }), half, width).split("\n"))
       expect(line.length, line).toBeLessThanOrEqual(width);
+  });
+
+  test("the list of presets fits a terminal of 80 columns", () => {
+    const shapes = Object.entries(presets).map(([model, config]) => ({
+      model,
+      ...shapeOf(config),
+      reason: null,
+    }));
+    for (const line of listMarkdown(shapes, 80).split("\n"))
+      expect(line.length, line).toBeLessThanOrEqual(80);
   });
 
   test("a name from a folder ends no cell", () => {
