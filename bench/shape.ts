@@ -15,6 +15,7 @@ import {
   rnnConfig,
   transformerConfig,
 } from "../models/configs.ts";
+import { hybridConfig, type Mixer } from "../models/hybridConfig.ts";
 import { show } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Architecture, Layers } from "./closed.ts";
@@ -90,6 +91,28 @@ function gla(config: Config): number {
   return embeddings(c) + norms(c) + c.layers * (glaMixer(c) + gatedMlp(c.hidden, c.ffn));
 }
 
+/** An RMSNorm before each mixer and each MLP. */
+function hybrid(config: Config): number {
+  const c = hybridConfig(config);
+  const mlp = c.ffn === null ? 0 : c.hidden + gatedMlp(c.hidden, c.ffn);
+  const layer = (mixer: Mixer) => c.hidden + mixerOf(mixer) + mlp;
+  return embeddings(c) + c.hidden + c.layers.reduce((sum, mixer) => sum + layer(mixer), 0);
+}
+
+function mixerOf(mixer: Mixer): number {
+  switch (mixer.kind) {
+    case "attn":
+    case "window":
+      return projections(mixer.sizes);
+    case "mamba":
+      return mambaMixer(mixer.sizes);
+    case "linear":
+      return linearMixer(mixer.sizes);
+    case "gla":
+      return glaMixer(mixer.sizes);
+  }
+}
+
 /** Families that longtape runs. */
 const run = new Map<unknown, (config: Config) => number>(
   Object.entries({
@@ -102,6 +125,7 @@ const run = new Map<unknown, (config: Config) => number>(
     falcon_mamba: mamba,
     linear_attn: linearAttention,
     gla,
+    hybrid,
   }),
 );
 

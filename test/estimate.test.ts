@@ -12,6 +12,7 @@ import { openCheckpoint } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
 import { directorySource } from "../models/directory.ts";
 import { createEngine } from "../models/engine.ts";
+import { namedHybrid } from "../models/hybridConfig.ts";
 import { type Ended, project, run } from "./tools/command.ts";
 import { checkpoints, goldens } from "./tools/folders.ts";
 
@@ -71,6 +72,17 @@ describe("parameters, by formula from the shapes", () => {
     expect(shapeOf((await openCheckpoint(source)).config).parameters).toBe(model.parameters);
     model.destroy();
   });
+
+  test.each(["hybrid:mamba*3+attn", "hybrid:window:64+linear+gla"])(
+    "%s has as many as its seeded weights",
+    async (name) => {
+      const { config } = namedHybrid(name);
+      const engine = await createEngine({ machine: "cpu" });
+      const model = await engine.random(config);
+      expect(shapeOf(config).parameters).toBe(model.parameters);
+      model.destroy();
+    },
+  );
 
   test("one expert is an MLP without a router", () => {
     const sizes = { ...presets["mixtral-8x7b"]!, vocab_size: 1 };
