@@ -2,6 +2,7 @@ import { parseHTML } from "linkedom";
 import { type Answer, answersOf } from "./answers.ts";
 import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
 import { Html, html } from "./html.ts";
+import { pairsChart } from "./pairsChart.ts";
 import {
   adapterName,
   contextOf,
@@ -143,6 +144,11 @@ function charts({ environment, rows }: Results): Html {
       "Generation: tokens a second against depth",
       "Mean of the repetitions, ± their sample standard deviation; all streams together.",
       speedChart(generated, canvas(1000, 400)),
+    ),
+    figure(
+      "Pairs scored for a generated token",
+      "Query and key, all layers and heads of one stream: the work that a pattern of attention asks for, by its mask.",
+      pairsChart(generated, canvas(1000, 400)),
     ),
     figure(
       "Prompt: tokens a second",
