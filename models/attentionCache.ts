@@ -55,7 +55,7 @@ const paged: Cache = {
     const sizes = { B, T, H, K, D, N: 0 };
     const theta = c.ropeTheta;
     m.run(rope({ store: "paged" }), { cursor, qkv, coarse, fine, q, kv: carried }, { ...sizes, J, theta });
-    m.run(attention({ cache: "paged" }), { cursor, q, kv: carried, y }, { ...sizes, Y });
+    m.run(attention({ pattern: "full" }), { cursor, q, kv: carried, y }, { ...sizes, Y });
   },
 };
 
@@ -75,7 +75,7 @@ const ring: Cache = {
       { cursor, qkv, coarse, fine, q, chunk },
       { B, T, H, K, D, J, theta: c.ropeTheta },
     );
-    m.run(attention({ cache: "ring" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
+    m.run(attention({ pattern: "window" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
     m.run(ringStore, { cursor, chunk, ring: carried }, { B, T, K, W, D });
   },
 };

@@ -1,10 +1,26 @@
 // One token a stream: scores, softmax and sums over the cache in splits, then one combination of the splits
 // (Dao et al. 2023, "Flash-Decoding"). Every key and value is read once for all query heads that share it.
 
-import { type Grid, type Pass, type Sizes, share, type Variant } from "../../engine/kernel.ts";
+import {
+  type Derived,
+  derived,
+  type Grid,
+  type Pass,
+  type Sizes,
+  type Variant,
+} from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { type Cache, NEVER, onPage, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import { isPaged, NEVER, onPage, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import {
+  gather,
+  gatheredScratch,
+  gatheredSlots,
+  gatheredSource,
+  gatheredTileWgsl,
+  gatheredWgsl,
+} from "./gather.ts";
+import type { Kind } from "./pattern.ts";
 
 type S = Sizes<Letter>;
 
@@ -19,32 +35,62 @@ function headsAtOnce({ H, K }: { H: number; K: number }, of = 1): number {
     .find((n) => group % n === 0 && n % of === 0)!;
 }
 
+/** Patterns that decode has variants for. */
+export type Decoded = Exclude<Kind, "materialised" | "sinks">;
+
+/** Slots that scores are kept for. */
+const slotsOf: Record<Decoded, Derived<Letter>> = {
+  full: derived("N", ["N"], ({ N }) => N),
+  window: derived("W", ["W"], ({ W }) => W),
+  ...gatheredSlots,
+};
+
 /** Names and counts that depend on where keys and values lie and on how many slots make a split. */
-function layout(cache: Cache, split: number) {
-  const letter = cache === "paged" ? ("N" as const) : ("W" as const);
+function layout(kind: Decoded, split: number) {
+  const slots = slotsOf[kind];
+  const splits = derived<Letter>(`(${slots.text})/${split}`, slots.letters, (s) =>
+    ceilDiv(slots.size(s), split),
+  );
+  /** Else there is one source, and `page` is 0. */
+  const overPages = kind === "full";
+  const sparse = kind === "local" || kind === "strided" ? kind : null;
   return {
-    letter,
-    stats: ["B", "H", share(letter, split), 2] as const,
-    partial: ["B", "H", share(letter, split), "D"] as const,
-    /** Splits of a plane of the source that a pass sees: a page, or the ring. */
-    splits: (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE / split : ceilDiv(s.W, split)),
-    sources: (s: { PAGES: number }) => (cache === "paged" ? pageSources(s.PAGES) : [ringSource]),
-    pages: (s: { PAGES: number }) => (cache === "paged" ? s.PAGES : 1),
-    wgsl: (s: S) => `${prelude(cache, s)}
+    overPages,
+    scores: ["B", "H", slots] as const,
+    stats: ["B", "H", splits, 2] as const,
+    partial: ["B", "H", splits, "D"] as const,
+    /** What stands before the passes: its scratch, how its bindings are seen, and itself. */
+    before: (workgroup: number) =>
+      sparse
+        ? {
+            scratch: { gathered: gatheredScratch(sparse) },
+            views: { kv: "f32", gathered: "vec4f" } as const,
+            passes: [gather(sparse, workgroup)],
+          }
+        : { scratch: {}, views: {}, passes: [] },
+    /** Slots of the source that a pass sees. */
+    slots: (s: S & { PAGE: number }) => (overPages ? s.PAGE : slots.size(s)),
+    /** Splits of a plane of that source. */
+    splits: (s: S & { PAGE: number }) => (overPages ? s.PAGE / split : splits.size(s)),
+    sources: (s: { PAGES: number }): Source[] =>
+      overPages ? pageSources(s.PAGES) : [sparse ? gatheredSource(sparse) : ringSource],
+    pages: (s: { PAGES: number }) => (overPages ? s.PAGES : 1),
+    wgsl: (s: S) => `${prelude(kind, s)}
 const SPLIT = ${split}u;
 const SPLIT4 = ${split / 4}u;
-fn slots4() -> u32 { return ${cache === "paged" ? "params.N / 4u" : "W4"}; }
-fn splits() -> u32 { return ${cache === "paged" ? "params.N / SPLIT" : "(W + SPLIT - 1u) / SPLIT"}; }
+${sparse ? gatheredWgsl(sparse) : `fn slots4() -> u32 { return ${overPages ? "params.N / 4u" : "W4"}; }`}
+fn splits() -> u32 { return (slots4() + SPLIT4 - 1u) / SPLIT4; }
 // slots that hold something to see; none in a frozen stream
 fn filled(b: u32) -> u32 {
-  return select(0u, ${cache === "paged" ? "position(b) + 1u" : "min(position(b), W)"}, count(b) > 0u);
+  return select(0u, ${sparse ? "reached(position(b))" : overPages ? "position(b) + 1u" : "min(position(b), W)"}, count(b) > 0u);
 }`,
+    /** Of passes that read keys or values. */
+    reading: sparse ? gatheredTileWgsl : "",
     /** WGSL: `slot`, the first of the source's slots, and `origin`. */
-    place:
-      cache === "paged"
-        ? "let start = params.base + page * PAGE; let origin = i32(start);"
-        : "let start = 0u; let origin = i32(position(b));",
-    missing: cache === "paged" ? "page >= params.pages" : "page > 0u",
+    place: overPages
+      ? "let start = params.base + page * PAGE; let origin = i32(start);"
+      : "let start = 0u; let origin = i32(position(b));",
+    missing: overPages ? "page >= params.pages" : "page > 0u",
   };
 }
 
@@ -56,12 +102,12 @@ const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
 });
 
 /** One dispatch: y from every split's sums. The token's own key and value, if not in the cache, are one more split. */
-const combine = (cache: Cache, split: number): Pass<Letter> => ({
+const combine = (kind: Decoded, split: number): Pass<Letter> => ({
   workgroup: ({ B, H, D }) => workgroupOf(B * H * ceilDiv(D, 4)),
   grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), workgroupOf(B * H * ceilDiv(D, 4))),
-  wgsl: (s) => `${layout(cache, split).wgsl(s)}
+  wgsl: (s) => `${layout(kind, split).wgsl(s)}
 ${
-  cache === "ring"
+  !isPaged(kind)
     ? `// the token's own key (kind 0) or value (kind 1)
 fn own(kind: u32, plane: u32, d4: u32) -> vec4f {
   let at = ((kind * B * K + plane) * D4 + d4) * 16u;
@@ -80,7 +126,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let used = (filled(b) + SPLIT - 1u) / SPLIT;
   let first = row * splits();
   ${
-    cache === "ring"
+    !isPaged(kind)
       ? `let plane = b * K + row % H / GROUP;
   var mine = 0.0;
   for (var k = 0u; k < D4; k++) { mine += dot(queryAt(row * D4, k), own(0u, plane, k)); }
@@ -90,7 +136,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   }
   for (var j = 0u; j < used; j++) { top = max(top, stats[first + j].x); }
   ${
-    cache === "ring"
+    !isPaged(kind)
       ? `let weight = exp(mine - top);
   var sum = weight;
   var v = weight * own(1u, plane, d4);`
@@ -105,16 +151,17 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 }`,
 });
 
-export function decodeVariants(cache: Cache): Record<string, Variant<Letter>> {
-  return { quad: tiles(cache, true), tiles: tiles(cache, false), split: workgroups(cache) };
+export function decodeVariants(kind: Decoded): Record<string, Variant<Letter>> {
+  return { quad: tiles(kind, true), tiles: tiles(kind, false), split: workgroups(kind) };
 }
 
 /**
  * Four passes without a barrier: scores of four slots a thread, softmax of a split a thread, four columns of a split's
  * sums a thread, combination. With `quad`, four lanes load a quarter each of what they share and pass it on.
  */
-function tiles(cache: Cache, quad: boolean): Variant<Letter> {
-  const at = layout(cache, 256);
+function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
+  const at = layout(kind, 256);
+  const before = at.before(16);
   const heads = (s: S) => headsAtOnce(s, quad ? 2 : 1);
   /** Tiles a step: enough that four lanes share the loads evenly. */
   const step = (s: S) => (quad && heads(s) % 4 !== 0 ? 2 : 1);
@@ -131,9 +178,8 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
   const rounded = (n: string) => (quad ? `((${n} + 3u) / 4u * 4u)` : n);
   const round = (n: number) => (quad ? 4 * ceilDiv(n, 4) : n);
-  const slots = (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE : s.W);
 
-  const scores = (s: S, { array, tiles, keys }: Source) => {
+  const scores = (s: S, { array, tiles, keys, tile }: Source) => {
     const n = heads(s);
     const U = step(s);
     return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, n4: u32, start: u32, origin: i32, lane: u32) {
@@ -147,7 +193,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${array}[row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}]; ${range(n)
+          `{ let tile = ${tile(`row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}`)}; ${range(n)
             .map((h) => `s${h} += tile * x${u * n + h};`)
             .join(" ")} }`,
       )
@@ -162,7 +208,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
 }`;
   };
 
-  const sums = (s: S, { array, tiles }: Source) => {
+  const sums = (s: S, { array, tiles, tile }: Source) => {
     const n = heads(s);
     const U = step(s);
     const shareAt = (j: string) =>
@@ -179,7 +225,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${array}[column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4]; ${range(n)
+          `{ let tile = ${tile(`column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4`)}; ${range(n)
             .map((h) => `o${h} += x${u * n + h} * tile;`)
             .join(" ")} }`,
       )
@@ -196,15 +242,19 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     suits: "cpu",
     ...(quad ? { needs: ["subgroups" as const] } : {}),
     when: ({ T, H, K }) => T === 1 && (!quad || (H / K) % 2 === 0),
-    views: { q: "vec4f", y: "vec4f", chunk: "f32", scores: "vec4f", stats: "vec4f", partial: "vec4f" },
-    scratch: { scores: ["B", "H", at.letter], stats: at.stats, partial: at.partial },
+    views: {
+      ...{ q: "vec4f", y: "vec4f", chunk: "f32", scores: "vec4f", stats: "vec4f", partial: "vec4f" },
+      ...before.views,
+    },
+    scratch: { ...before.scratch, scores: at.scores, stats: at.stats, partial: at.partial },
     passes: [
+      ...before.passes,
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["scores"],
-        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(slots(s), 4))),
-        wgsl: (s) => `${at.wgsl(s)}
+        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(at.slots(s), 4))),
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
 fn queryIn(i: u32, d4: u32) -> vec4f { return select(vec4f(), queryAt(i, min(d4, D4 - 1u)), d4 < D4); }
@@ -215,7 +265,7 @@ ${at
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
-  const ROW = ${rounded(at.sources(s)[0]!.tiles)};
+  let ROW = ${rounded(at.sources(s)[0]!.tiles)};
   let n4 = i % ROW;
   let block = i / ROW % BLOCKS;
   let b = i / ROW / BLOCKS % B;
@@ -231,7 +281,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
       },
       {
         writes: ["scores", "stats"],
-        ...launch((s) => s.B * s.H * ceilDiv(s[at.letter], 256)),
+        ...launch((s) => s.B * s.H * at.stats[2].size(s)),
         wgsl: (s) => `${at.wgsl(s)}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -254,11 +304,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 }`,
       },
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["partial"],
         ...launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4))),
-        wgsl: (s) => `${at.wgsl(s)}
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
 fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
@@ -272,7 +322,7 @@ ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
   const COLUMNS = ${rounded("D4")};
-  const SPLITS = ${at.splits(s)}u;
+  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
   let d4 = i % COLUMNS;
   let split = i / COLUMNS % SPLITS;
   let block = i / COLUMNS / SPLITS % BLOCKS;
@@ -291,25 +341,26 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   ${onPage(at.sources(s), ({ array }) => `sum_${array}(b, plane, head, split * SPLIT4, length, from4, to, d4, lane);`)}
 }`,
       },
-      combine(cache, 256),
+      combine(kind, 256),
     ],
   };
 }
 
 /** A workgroup a split of 64 slots, scores and shares in workgroup memory; four lanes read a run of a key's tiles. */
-function workgroups(cache: Cache): Variant<Letter> {
-  const at = layout(cache, 64);
+function workgroups(kind: Decoded): Variant<Letter> {
+  const at = layout(kind, 64);
+  const before = at.before(64);
   const each = (s: S, code: (h: number) => string) => range(headsAtOnce(s)).map(code).join("\n  ");
-  const attend = (s: S, { array, tiles, keys }: Source) => {
+  const attend = (s: S, { array, tiles, keys, tile }: Source) => {
     const D4 = ceilDiv(s.D, 4);
     const parts = Math.max(1, Math.floor(64 / D4));
-    return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, origin: i32, to: u32, lane: u32) {
+    return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, length: u32, origin: i32, to: u32, lane: u32) {
   let n = lane / 4u;
   let query = (b * H + head) * D4;
   let row = (plane * ${tiles} + min(first + n, ${tiles} - 1u)) * D4;
   ${each(s, (h) => `var s${h} = vec4f();`)}
   for (var d4 = lane % 4u; d4 < D4; d4 += 4u) {
-    let tile = ${array}[row + d4];
+    let tile = ${tile("row + d4")};
     ${each(s, (h) => `s${h} += tile * queryAt(query + ${h}u * D4, d4);`)}
   }
   ${each(s, (h) => `work[${64 * h}u + lane] = s${h};`)}
@@ -336,14 +387,13 @@ function workgroups(cache: Cache): Variant<Letter> {
     }
     stats[to + lane * splits()] = vec4f(largest(tops), total(sums), 0.0, 0.0);
   }
-  let used = min(16u, ${tiles} - first);
   let column = ((B * K + plane) * ${tiles} + first) * D4;
   ${
     parts === 1
       ? `for (var d4 = lane; d4 < D4; d4 += WG) {
     ${each(s, (h) => `var o${h} = vec4f();`)}
-    for (var j = 0u; j < used; j++) {
-      let tile = ${array}[column + j * D4 + d4];
+    for (var j = 0u; j < length; j++) {
+      let tile = ${tile("column + j * D4 + d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
     ${each(s, (h) => `partial[(to + ${h}u * splits()) * D4 + d4] = o${h};`)}
@@ -351,8 +401,8 @@ function workgroups(cache: Cache): Variant<Letter> {
       : `let d4 = lane % D4;
   ${each(s, (h) => `var o${h} = vec4f();`)}
   if (lane < D4 * ${parts}u) {
-    for (var j = lane / D4; j < used; j += ${parts}u) {
-      let tile = ${array}[column + j * D4 + d4];
+    for (var j = lane / D4; j < length; j += ${parts}u) {
+      let tile = ${tile("column + j * D4 + d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
   }
@@ -374,15 +424,16 @@ function workgroups(cache: Cache): Variant<Letter> {
   return {
     suits: "gpu",
     when: ({ T }) => T === 1,
-    views: { q: "vec4f", y: "vec4f", chunk: "f32", stats: "vec4f", partial: "vec4f" },
-    scratch: { stats: at.stats, partial: at.partial },
+    views: { q: "vec4f", y: "vec4f", chunk: "f32", stats: "vec4f", partial: "vec4f", ...before.views },
+    scratch: { ...before.scratch, stats: at.stats, partial: at.partial },
     passes: [
+      ...before.passes,
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         writes: ["stats", "partial"],
         workgroup: 64,
         grid: (s) => at.pages(s) * s.B * (s.H / headsAtOnce(s)) * at.splits(s),
-        wgsl: (s) => `${at.wgsl(s)}
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${headsAtOnce(s)}u;
 const BLOCKS = H / HEADS;
 var<workgroup> work: array<vec4f, 64 * HEADS>;
@@ -395,7 +446,7 @@ ${at
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg);
-  const SPLITS = ${at.splits(s)}u;
+  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
   let split = i % SPLITS;
   let block = i / SPLITS % BLOCKS;
   let b = i / SPLITS / BLOCKS % B;
@@ -404,13 +455,14 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ${at.place}
   let slot = start + split * SPLIT;
   if (slot >= filled(b)) { return; }
+  let length = min(SPLIT4, (filled(b) - slot + 3u) / 4u);
   let head = block * HEADS;
   let plane = b * K + head / GROUP;
   let to = (b * H + head) * splits() + slot / SPLIT;
-  ${onPage(at.sources(s), ({ array }) => `attend_${array}(b, plane, head, split * SPLIT4, origin, to, lane);`)}
+  ${onPage(at.sources(s), ({ array }) => `attend_${array}(b, plane, head, split * SPLIT4, length, origin, to, lane);`)}
 }`,
       },
-      combine(cache, 64),
+      combine(kind, 64),
     ],
   };
 }

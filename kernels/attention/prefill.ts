@@ -5,26 +5,58 @@
 import { type Sizes, share, type Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { type Cache, inOrder, NEVER, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import {
+  inOrder,
+  isPaged,
+  isSparse,
+  NEVER,
+  pageSources,
+  prelude,
+  range,
+  ringSource,
+  type Source,
+} from "./cache.ts";
+import type { Kind } from "./pattern.ts";
 
 type S = Sizes<Letter>;
 
-const sources = (cache: Cache, s: { PAGES: number }): Source[] =>
-  cache === "paged" ? pageSources(s.PAGES) : [ringSource, inOrder("chunk", "T4")];
+const sources = (kind: Kind, s: { PAGES: number }): Source[] =>
+  isPaged(kind) ? pageSources(s.PAGES) : [ringSource, inOrder("chunk", "T4")];
+
+/** WGSL: the next tiles [x, y) from n on with a key that a query from position `first` to `last` sees. */
+const nextTiles = (kind: Kind): string =>
+  kind === "local"
+    ? `fn nextTiles(n: u32, first: u32, last: u32) -> vec2u {
+  return vec2u(max(n, (max(first + 1u, W) - W) / 4u), last / 4u + 1u);
+}`
+    : `fn nextTiles(n: u32, first: u32, last: u32) -> vec2u {
+  // whole strides from the tile's first key to the last query: the run of keys there, and then all from one stride on
+  let behind = (last - min(4u * n, last)) / W * W;
+  let end = last - select(behind, 0u, behind <= W);
+  return vec2u(max(n, (max(first, max(behind, W)) - max(behind, W)) / 4u), end / 4u + 1u);
+}`;
 
 /** Calls `visit(source, first tile, end, origin)` for what queries from token `first` to position `last` may see. */
 const visits = (
-  cache: Cache,
+  kind: Kind,
   s: { PAGES: number },
   visit: (array: string, tiles: string, origin: string) => string,
 ) =>
-  cache === "paged"
+  isPaged(kind)
     ? range(s.PAGES)
         .map(
           (page) => `if (${page}u < params.pages) {
     let origin = params.base + ${page}u * PAGE;
-    let tiles = vec2u(0u, min(PAGE / 4u, (max(last + 1u, origin) - origin + 3u) / 4u));
-    ${visit(`kv${page}`, "tiles", "i32(origin)")}
+    let all = vec2u(0u, min(PAGE / 4u, (max(last + 1u, origin) - origin + 3u) / 4u));
+    ${
+      isSparse(kind)
+        ? `for (var n = 0u; n < all.y;) {
+      let tiles = min(nextTiles(n + origin / 4u, position(b) + first, last) - origin / 4u, all.yy);
+      ${visit(`kv${page}`, "tiles", "i32(origin)")}
+      n = tiles.y;
+    }`
+        : visit(`kv${page}`, "all", "i32(origin)")
+    }
   }`,
         )
         .join("\n  ")
@@ -37,10 +69,11 @@ const visits = (
   ${visit("chunk", "tiles", "i32(start)")}`;
 
 /** WGSL conditions: this dispatch is the first, or the last, that matters to queries up to position `last`. */
-const isFirst = (cache: Cache) => (cache === "paged" ? "params.base == 0u" : "true");
-const isLast = (cache: Cache) => (cache === "paged" ? "last < params.base + params.pages * PAGE" : "true");
+const isFirst = (kind: Kind) => (isPaged(kind) ? "params.base == 0u" : "true");
+const isLast = (kind: Kind) => (isPaged(kind) ? "last < params.base + params.pages * PAGE" : "true");
 
-const common = (cache: Cache, s: S) => `${prelude(cache, s)}
+const common = (kind: Kind, s: S) => `${prelude(kind, s)}
+${isSparse(kind) ? nextTiles(kind) : ""}
 // vec4 index of a query's row in q and y; past the chunk's end, of the last
 fn rowOf(b: u32, h: u32, t: u32) -> u32 { return ((b * T + min(t, T - 1u)) * H + h) * D4; }
 // a query that is not valid sees nothing
@@ -58,20 +91,20 @@ fn sharesOf(s: mat4x4f, top: vec4f) -> mat4x4f {
 }
 fn scaled(o: mat4x4f, f: vec4f) -> mat4x4f { return mat4x4f(o[0] * f.x, o[1] * f.y, o[2] * f.z, o[3] * f.w); }`;
 
-const scratch = (cache: Cache): Pick<Variant<Letter>, "scratch"> =>
+const scratch = (kind: Kind): Pick<Variant<Letter>, "scratch"> =>
   // largest score and sum of four queries
-  cache === "paged" ? { scratch: { running: ["B", "H", share("T", 4), 8] } } : {};
-const writes = (cache: Cache) => (cache === "paged" ? { writes: ["running"] } : {});
+  isPaged(kind) ? { scratch: { running: ["B", "H", share("T", 4), 8] } } : {};
+const writes = (kind: Kind) => (isPaged(kind) ? { writes: ["running"] } : {});
 
-export function prefillVariants(cache: Cache): Record<string, Variant<Letter>> {
-  return { quadBlocks: blocks(cache, true), blocks: blocks(cache, false), flash: flash(cache) };
+export function prefillVariants(kind: Kind): Record<string, Variant<Letter>> {
+  return { quadBlocks: blocks(kind, true), blocks: blocks(kind, false), flash: flash(kind) };
 }
 
 /**
  * A thread owns four queries of a head and takes eight keys at a time; its sums of values stand in y. No barrier. With
  * `quad`, four lanes own 16 queries and load a quarter each of every tile of keys and values.
  */
-function blocks(cache: Cache, quad: boolean): Variant<Letter> {
+function blocks(kind: Kind, quad: boolean): Variant<Letter> {
   // tiles of four keys a step: more are little faster and take twice as long to compile
   const U = 2;
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
@@ -123,15 +156,15 @@ ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, 
       running: "vec4f",
       ...(quad ? { kv: "vec4f", ring: "vec4f", chunk: "vec4f" } : {}),
     },
-    ...scratch(cache),
+    ...scratch(kind),
     passes: [
       {
-        overPages: cache === "paged",
+        overPages: isPaged(kind),
         mostPages: 1,
-        ...writes(cache),
+        ...writes(kind),
         workgroup: 4,
         grid: (s) => ceilDiv(threads(s), 4),
-        wgsl: (s) => `${common(cache, s)}
+        wgsl: (s) => `${common(kind, s)}
 const SPAN = ${span}u;
 const QUERIES4 = (T + SPAN - 1u) / SPAN * (SPAN / 4u);
 struct Running { top: vec4f, sum: vec4f }
@@ -149,7 +182,7 @@ fn rescale(at: Place, factors: vec4f) {
     }
   }
 }
-${sources(cache, s).map(visit).join("\n")}
+${sources(kind, s).map(visit).join("\n")}
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
@@ -160,22 +193,22 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   let lane = local % 4u;
   let first = t - t % SPAN;
   let at = Place(b * K + h / GROUP, t, vec4u(${rows.map((r) => `rowOf(b, h, t + ${r}u)`).join(", ")}), queries(b, t));
-  if (${isFirst(cache)}) { rescale(at, vec4f()); }
+  if (${isFirst(kind)}) { rescale(at, vec4f()); }
   if (first >= count(b)) { return; }
   let last = position(b) + min(first + SPAN, count(b)) - 1u;
   var run = Running(vec4f(${NEVER}), vec4f());
   ${
-    cache === "paged"
+    isPaged(kind)
       ? `if (last < params.base) { return; }
   let kept = ((b * H + h) * T4 + min(t / 4u, T4 - 1u)) * 2u;
   if (params.base > 0u) { run = Running(running[kept], running[kept + 1u]); }`
       : ""
   }
-  ${visits(cache, s, (array, tiles, origin) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
-  if (${isLast(cache)}) {
+  ${visits(kind, s, (array, tiles, origin) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
+  if (${isLast(kind)}) {
     rescale(at, select(vec4f(), 1.0 / run.sum, run.sum > vec4f()));
   }
-  ${cache === "paged" ? "else if (t < T) { running[kept] = run.top; running[kept + 1u] = run.sum; }" : ""}
+  ${isPaged(kind) ? "else if (t < T) { running[kept] = run.top; running[kept + 1u] = run.sum; }" : ""}
 }`,
       },
     ],
@@ -183,18 +216,18 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 }
 
 /** A workgroup owns 32 queries of a head and takes 64 keys at a time; shares pass through workgroup memory. */
-function flash(cache: Cache): Variant<Letter> {
+function flash(kind: Kind): Variant<Letter> {
   const rows = range(4);
   return {
     suits: "gpu",
     when: ({ T }) => T > 1,
     views: { q: "vec4f", y: "vec4f", running: "vec4f" },
-    ...scratch(cache),
+    ...scratch(kind),
     passes: [
       {
-        overPages: cache === "paged",
+        overPages: isPaged(kind),
         mostPages: 1,
-        ...writes(cache),
+        ...writes(kind),
         workgroup: 128,
         grid: ({ B, T, H }) => B * H * ceilDiv(T, 32),
         wgsl: (s) => {
@@ -242,14 +275,14 @@ fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32,
 }`;
           const put = (c: number, value: string) =>
             `${inside(c)}{ ${rows.map((r) => `if (t + ${r}u < T) { y[rows[${r}] + tk + ${16 * c}u] = inHead(${value}[${r}], tk + ${16 * c}u); }`).join(" ")} }`;
-          return `${common(cache, s)}
+          return `${common(kind, s)}
 const BLOCKS = (T + 31u) / 32u;
 var<workgroup> exchange: array<vec4f, 128>;
 var<workgroup> parts: array<mat4x4f, 128>;
 var<private> top = vec4f(${NEVER});
 var<private> sum = vec4f();
 ${columns.map((c) => `var<private> o${c}: mat4x4f;`).join(" ")}
-${sources(cache, s).map(visit).join("\n")}
+${sources(kind, s).map(visit).join("\n")}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg);
@@ -264,12 +297,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let rows = vec4u(${rows.map((r) => `rowOf(b, h, t + ${r}u)`).join(", ")});
   if (first >= count(b)) {
     let none = mat4x4f();
-    if (${isFirst(cache)}) { ${columns.map((c) => put(c, "none")).join(" ")} }
+    if (${isFirst(kind)}) { ${columns.map((c) => put(c, "none")).join(" ")} }
     return;
   }
   let last = position(b) + min(first + 32u, count(b)) - 1u;
   ${
-    cache === "paged"
+    isPaged(kind)
       ? `if (last < params.base) { return; }
   let kept = ((b * H + h) * T4 + min(t / 4u, T4 - 1u)) * 2u;
   if (params.base > 0u) {
@@ -280,7 +313,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       : ""
   }
   let seen = queries(b, t);
-  ${visits(cache, s, (array, tiles, origin) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
+  ${visits(kind, s, (array, tiles, origin) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
   workgroupBarrier();
   exchange[lane] = sum;
   workgroupBarrier();
@@ -288,8 +321,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   for (var j = 0u; j < 16u; j++) { all += exchange[tq * 16u + j]; }
   var scale = select(vec4f(), 1.0 / all, all > vec4f());
   ${
-    cache === "paged"
-      ? `if (!(${isLast(cache)})) {
+    isPaged(kind)
+      ? `if (!(${isLast(kind)})) {
     scale = vec4f(1.0);
     if (tk == 0u && t < T) { running[kept] = top; running[kept + 1u] = all; }
   }`
