@@ -18,6 +18,7 @@ import {
 import { roundUp } from "../engine/tensor.ts";
 import { isPaged } from "./attention/cache.ts";
 import { decodeVariants } from "./attention/decode.ts";
+import { materialisedVariants } from "./attention/materialised.ts";
 import { type Kind, keysRead, type Pattern, pairsScored, sees } from "./attention/pattern.ts";
 import { prefillVariants } from "./attention/prefill.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
@@ -46,6 +47,7 @@ interface Paged {
 }
 interface Patterns {
   full: Made<Exclude<Letter, "W">, Paged>;
+  materialised: Made<Exclude<Letter, "W">, Paged>;
   local: Made<Letter, Paged>;
   strided: Made<Letter, Paged>;
   /** The ring holds what came before the chunk, slot = position mod W; `chunk` the chunk's own. */
@@ -60,9 +62,10 @@ const patternOf = (kind: Kind, { W }: Sizes<Letter>): Pattern =>
 
 const make = (kind: keyof Patterns) => {
   const pages = isPaged(kind);
+  const seesAll = kind === "full" || kind === "materialised";
   return defineKernel({
     name: `attention[${kind}]`,
-    consts: ["B", "T", "H", "K", "D", "Y", ...((kind === "full" ? [] : ["W"]) as "W"[])],
+    consts: ["B", "T", "H", "K", "D", "Y", ...((seesAll ? [] : ["W"]) as "W"[])],
     params: (pages ? ["N"] : []) as "N"[],
     bindings: {
       cursor: read("u32", "B", 8),
@@ -75,7 +78,10 @@ const make = (kind: keyof Patterns) => {
           }),
       y: write("f32", "B", "T", "Y"),
     } as Bindings<Letter>,
-    variants: { ...decodeVariants(kind), ...prefillVariants(kind) },
+    variants:
+      kind === "materialised"
+        ? materialisedVariants()
+        : { ...decodeVariants(kind), ...prefillVariants(kind) },
 
     reference(t, s) {
       const { B, T, H, K, D, Y, N, W } = s;
@@ -128,11 +134,12 @@ const make = (kind: keyof Patterns) => {
       for (let t = 0; t < T; t++) pairs += pairsScored(patternOf(kind, s), first + t);
       return 4 * B * H * D * pairs;
     },
-    // queries, results, and of keys and values those that are seen
+    // queries, results, and of keys and values those that are seen; rows of the matrix four times
     bytes: (s) => {
       const { B, T, H, K, D, Y } = s;
       const first = pages ? Math.max(s.N - T, 0) : FAR;
-      return 4 * B * (T * (H * D + Y) + 2 * K * D * keysRead(patternOf(kind, s), first, T));
+      const matrix = kind === "materialised" ? 4 * T * H * s.N : 0;
+      return 4 * B * (T * (H * D + Y) + 2 * K * D * keysRead(patternOf(kind, s), first, T) + matrix);
     },
     cases: casesOf[kind] as readonly Partial<Sizes<Letter>>[] as readonly Sizes<Letter>[],
     fill: {
@@ -170,6 +177,13 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
     { B: 1, T: 5, H: 2, K: 1, D: 6, Y: 16, N: 4608 },
     { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, N: 2048 },
   ],
+  materialised: [
+    { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 512 },
+    // more pages than a pass takes
+    { B: 3, T: 21, H: 4, K: 2, D: 6, Y: 32, N: 768 },
+    { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, N: 1024 },
+    { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, N: 1024 },
+  ],
   window: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, W: 7 },
     { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 300 },
@@ -201,6 +215,7 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
 
 const made = {
   full: make("full"),
+  materialised: make("materialised"),
   window: make("window"),
   local: make("local"),
   strided: make("strided"),
