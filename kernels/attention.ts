@@ -16,7 +16,7 @@ import {
   write,
 } from "../engine/kernel.ts";
 import { roundUp } from "../engine/tensor.ts";
-import { isPaged } from "./attention/cache.ts";
+import { isPaged, sinkSlots } from "./attention/cache.ts";
 import { decodeVariants } from "./attention/decode.ts";
 import { materialisedVariants } from "./attention/materialised.ts";
 import { type Kind, keysRead, type Pattern, pairsScored, sees } from "./attention/pattern.ts";
@@ -26,7 +26,8 @@ import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head
 //   Y columns of y   N slots of the paged cache   W the last tokens that a query sees, itself included: the window, which
 //   the ring has as many slots for; of `strided` the stride
-export type Letter = "B" | "T" | "H" | "K" | "D" | "Y" | "N" | "W";
+//   S sinks
+export type Letter = "B" | "T" | "H" | "K" | "D" | "Y" | "N" | "W" | "S";
 
 /** Columns of y: a head begins at a multiple of `stride`, and what is between it and the next is zero. */
 export const headColumns = ({ H, D }: { H: number; D: number }) => ({
@@ -46,34 +47,44 @@ interface Paged {
   kv: Binding<"B" | "K" | "N" | "D", "f32">;
 }
 interface Patterns {
-  full: Made<Exclude<Letter, "W">, Paged>;
-  materialised: Made<Exclude<Letter, "W">, Paged>;
-  local: Made<Letter, Paged>;
-  strided: Made<Letter, Paged>;
+  full: Made<Exclude<Letter, "W" | "S">, Paged>;
+  materialised: Made<Exclude<Letter, "W" | "S">, Paged>;
+  local: Made<Exclude<Letter, "S">, Paged>;
+  strided: Made<Exclude<Letter, "S">, Paged>;
   /** The ring holds what came before the chunk, slot = position mod W; `chunk` the chunk's own. */
   window: Made<
-    Exclude<Letter, "N">,
+    Exclude<Letter, "N" | "S">,
     { ring: Binding<"B" | "K" | "W" | "D", "f32">; chunk: Binding<"B" | "K" | "T" | "D", "f32"> }
+  >;
+  /**
+   * q holds the queries as the window is asked (0) and as the sinks are (1); the ring all sinks so far, the chunk's own
+   * included, and after them what a window's ring does.
+   */
+  sinks: Made<
+    Exclude<Letter, "N">,
+    { ring: Binding<"B" | "K" | "W" | "S" | "D", "f32">; chunk: Binding<"B" | "K" | "T" | "D", "f32"> }
   >;
 }
 
-const patternOf = (kind: Kind, { W }: Sizes<Letter>): Pattern =>
-  ({ kind, window: W, stride: W }) as unknown as Pattern;
+const patternOf = (kind: Kind, { W, S }: Sizes<Letter>): Pattern =>
+  ({ kind, window: W, stride: W, sinks: S }) as unknown as Pattern;
+
+/** Letters of a pattern, where it has not W alone. */
+const constsOf: Partial<Record<Kind, readonly Letter[]>> = { full: [], materialised: [], sinks: ["W", "S"] };
 
 const make = (kind: keyof Patterns) => {
   const pages = isPaged(kind);
-  const seesAll = kind === "full" || kind === "materialised";
   return defineKernel({
     name: `attention[${kind}]`,
-    consts: ["B", "T", "H", "K", "D", "Y", ...((seesAll ? [] : ["W"]) as "W"[])],
+    consts: ["B", "T", "H", "K", "D", "Y", ...(constsOf[kind] ?? (["W"] as const))],
     params: (pages ? ["N"] : []) as "N"[],
     bindings: {
       cursor: read("u32", "B", 8),
-      q: read("f32", "B", "T", "H", "D"),
+      q: kind === "sinks" ? read("f32", 2, "B", "T", "H", "D") : read("f32", "B", "T", "H", "D"),
       ...(pages
         ? { kv: paged("N", tiled(read("f32", 2, "B", "K", "N", "D"))) }
         : {
-            ring: tiled(read("f32", 2, "B", "K", "W", "D")),
+            ring: tiled(read("f32", 2, "B", "K", kind === "sinks" ? sinkSlots : "W", "D")),
             chunk: tiled(read("f32", 2, "B", "K", "T", "D")),
           }),
       y: write("f32", "B", "T", "Y"),
@@ -90,14 +101,16 @@ const make = (kind: keyof Patterns) => {
       };
       const { stride } = headColumns({ H, D });
       const pattern = patternOf(kind, s);
+      const slots = kind === "sinks" ? sinkSlots.size(s) : W;
       y!.fill(0);
       for (let b = 0; b < B; b++) {
         const position = positionOf(cursor, b);
         // where keys of a position lie, and how far behind them its values
         const locate = (k: number, at: number): [Float32Array, number, number] => {
           if (pages) return [kv!, ((b * K + k) * N + at) * D, B * K * N * D];
+          if (kind === "sinks" && at < s.S) return [ring!, ((b * K + k) * slots + at) * D, B * K * slots * D];
           if (at >= position) return [chunk!, ((b * K + k) * T + at - position) * D, B * K * T * D];
-          return [ring!, ((b * K + k) * W + (at % W)) * D, B * K * W * D];
+          return [ring!, ((b * K + k) * slots + slots - W + (at % W)) * D, B * K * slots * D];
         };
         for (let t = 0; t < countOf(cursor, b); t++) {
           const last = position + t;
@@ -108,8 +121,9 @@ const make = (kind: keyof Patterns) => {
             const row = ((b * T + t) * H + h) * D;
             const scores = keys.map((at) => {
               const [keys, offset] = locate(k, at);
+              const asking = kind === "sinks" && at < s.S ? B * T * H * D + row : row;
               let dot = 0;
-              for (let d = 0; d < D; d++) dot += q![row + d]! * keys[offset + d]!;
+              for (let d = 0; d < D; d++) dot += q![asking + d]! * keys[offset + d]!;
               return dot / Math.sqrt(D);
             });
             const most = scores.reduce((a, s) => Math.max(a, s));
@@ -139,7 +153,8 @@ const make = (kind: keyof Patterns) => {
       const { B, T, H, K, D, Y } = s;
       const first = pages ? Math.max(s.N - T, 0) : FAR;
       const matrix = kind === "materialised" ? 4 * T * H * s.N : 0;
-      return 4 * B * (T * (H * D + Y) + 2 * K * D * keysRead(patternOf(kind, s), first, T) + matrix);
+      const queries = kind === "sinks" ? 2 * H * D : H * D;
+      return 4 * B * (T * (queries + Y) + 2 * K * D * keysRead(patternOf(kind, s), first, T) + matrix);
     },
     cases: casesOf[kind] as readonly Partial<Sizes<Letter>>[] as readonly Sizes<Letter>[],
     fill: {
@@ -155,6 +170,7 @@ const make = (kind: keyof Patterns) => {
             ([
               [FAR - 76, T],
               [Math.floor(W / 2), Math.max(T - 2, 1)],
+              [kind === "sinks" ? 0 : W, kind === "sinks" ? T : 0],
               [W, 0],
             ] as const);
         return cursorFor(B, streams);
@@ -192,6 +208,15 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
     { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, W: 64 },
     { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, W: 64 },
   ],
+  sinks: [
+    { B: 4, T: 1, H: 3, K: 1, D: 10, Y: 36, W: 7, S: 3 },
+    { B: 4, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 261, S: 21 },
+    { B: 4, T: 5, H: 4, K: 2, D: 6, Y: 32, W: 13, S: 9 },
+    // a chunk of more than sinks and window together
+    { B: 4, T: 37, H: 4, K: 1, D: 10, Y: 48, W: 7, S: 2 },
+    { B: 1, T: 1, H: 4, K: 4, D: 32, Y: 128, W: 60, S: 4 },
+    { B: 1, T: 64, H: 4, K: 4, D: 32, Y: 128, W: 60, S: 4 },
+  ],
   local: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 512, W: 7 },
     // a window of more than a split, over pages
@@ -217,6 +242,7 @@ const made = {
   full: make("full"),
   materialised: make("materialised"),
   window: make("window"),
+  sinks: make("sinks"),
   local: make("local"),
   strided: make("strided"),
 } as unknown as Patterns;

@@ -96,15 +96,7 @@ const make = (store: keyof Stores) => {
             wgsl: `${cursorWgsl}
 const PAIRS = D / 2u;
 const SLOTS4 = ${isPaged ? "PAGE / 4u" : "T4"};
-fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
-  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
-  let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
-  let a = vec2f(coarse[c], coarse[c + 1u]);
-  let b = vec2f(fine[f], fine[f + 1u]);
-  let cosine = a.x * b.x - a.y * b.y;
-  let sine = a.y * b.x + a.x * b.y;
-  return vec2f(x.x * cosine - x.y * sine, x.y * cosine + x.x * sine);
-}
+${turnedWgsl}
 fn element(plane: u32, slot: u32, d: u32) -> u32 {
   return ((plane * SLOTS4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
 }
@@ -209,6 +201,17 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     },
   });
 };
+
+/** WGSL: a pair of queries or keys turned to a position. */
+export const turnedWgsl = `fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
+  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
+  let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
+  let a = vec2f(coarse[c], coarse[c + 1u]);
+  let b = vec2f(fine[f], fine[f + 1u]);
+  let cosine = a.x * b.x - a.y * b.y;
+  let sine = a.y * b.x + a.x * b.y;
+  return vec2f(x.x * cosine - x.y * sine, x.y * cosine + x.x * sine);
+}`;
 
 const made = { paged: make("paged"), chunk: make("chunk") } as unknown as Stores;
 export const ropes = [made.paged, made.chunk] as const;

@@ -2,7 +2,8 @@
 // 2023, arXiv 2310.06825) store them. A layer adds to the residual stream x:
 //   [q, k, v] = qkv n(x)     q, k turned by their positions     x += o_proj attention(q, keys, values)
 //   x += down_proj (silu(gate_proj n(x)) * up_proj n(x))
-// with n RMSNorm. All keys and values are kept, in pages; with a sliding window a ring of W slots keeps the last.
+// with n RMSNorm. All keys and values are kept, in pages; with a sliding window a ring of W slots keeps the last. longtape's
+// own key in config.json, `longtape_attention`, has the same weights see less: see attentionCache.ts.
 //
 //   B streams   T tokens in the chunk   V vocabulary   E model width   H query heads   K key and value heads
 //   D size of a head   J columns of [q, k, v]   Y columns of the heads' outputs   F inner width of the MLP
@@ -17,7 +18,6 @@ import { linear } from "../kernels/linear.ts";
 import { ROPE_POSITIONS, ROPE_STEPS, ropeTables } from "../kernels/rope.ts";
 import { type Cache, caches, headLetters } from "./attentionCache.ts";
 import { autoregressive, plain, readout, stacked } from "./common.ts";
-import { ConfigError } from "./config.ts";
 import { type TransformerConfig, transformerConfig } from "./configs.ts";
 import type { Family } from "./family.ts";
 
@@ -46,12 +46,12 @@ const transformer = (name: string, cache: Cache) =>
     state: (c, B) => ({ layers: Array.from({ length: c.layers }, () => cache.state(c, B)) }),
 
     scratch(c, { B, T }) {
-      const { E, H, D, J, Y, F } = letters(c);
+      const { E, J, Y, F } = letters(c);
       const chunk = cache.chunk(c, { B, T });
       return {
         x: rows(B, T, E),
         qkv: rows(B, T, J),
-        q: rows(B, T, H, D),
+        q: cache.queries(c, { B, T }),
         y: rows(B, T, Y),
         inner: rows(B, T, F),
         normed: rows(B, T, E),
@@ -82,8 +82,12 @@ const transformer = (name: string, cache: Cache) =>
 
 /** By pattern of attention. */
 const architectures = {
-  full: transformer("llama", caches.full!),
-  window: transformer("mistral-window", caches.window!),
+  full: transformer("llama", caches.full),
+  materialised: transformer("materialised", caches.materialised),
+  window: transformer("mistral-window", caches.window),
+  sinks: transformer("sinks", caches.sinks),
+  local: transformer("local", caches.local),
+  strided: transformer("strided", caches.strided),
 };
 
 function layer(c: TransformerConfig, prefix: string) {
@@ -120,9 +124,7 @@ export const transformerFamily: Family = {
   modelTypes: ["llama", "mistral"],
   open(raw) {
     const config = transformerConfig(raw);
-    const { kind } = config.pattern;
-    if (kind === "full" || kind === "window") return { architecture: architectures[kind], config };
-    throw new ConfigError(`config.json: longtape_attention.pattern is "${kind}"; it is not implemented yet`);
+    return { architecture: architectures[config.pattern.kind], config };
   },
   // a tied head may be stored all the same; older files hold the rotary frequencies, which the config gives
   derived: /^lm_head\.weight$|\.rotary_emb\.inv_freq$/,

@@ -1,12 +1,21 @@
 // What the variants of attention share: where tiles of keys and values lie, and which keys a query sees.
 
 import { cursorWgsl } from "../../engine/cursor.ts";
+import { derived } from "../../engine/kernel.ts";
+import { roundUp } from "../../engine/tensor.ts";
 import type { Kind } from "./pattern.ts";
 
 /** Every token's keys and values are kept, in pages; else those that can still be seen, in a ring. */
 export const isPaged = (kind: Kind): boolean => kind !== "window" && kind !== "sinks";
 /** All are kept and few are seen. */
 export const isSparse = (kind: Kind): boolean => kind === "local" || kind === "strided";
+
+/** Slots of a cache of sinks and a ring: S, filled up to a whole tile, and then W. */
+export const sinkSlots = derived(
+  "4 (S/4) + W",
+  ["S", "W"],
+  ({ S, W }: { S: number; W: number }) => roundUp(S, 4) + W,
+);
 
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
@@ -42,6 +51,15 @@ export const pageSources = (PAGES: number): Source[] =>
 
 /** The ring as it was before the chunk; `origin` is the chunk's first position. */
 export const ringSource = source("ring", "W4", (n4) => `ringKeys(origin, 4u * ${n4})`);
+
+/** Sinks, and the ring after them, as they were before the chunk. */
+export const sinksSource = source("ring", "(S4 + W4)", (n4) => `sinkKeys(origin, ${n4})`);
+
+/** The chunk's own; those that are sinks stand among the sinks. */
+export const chunkSource = (kind: Kind): Source => {
+  const chunk = inOrder("chunk", "T4");
+  return kind === "sinks" ? { ...chunk, keys: (n4) => `afterSinks(${chunk.keys(n4)})` } : chunk;
+};
 
 /** Runs `statement` for the page whose number in the group is `page`. */
 export const onPage = (sources: readonly Source[], statement: (source: Source) => string): string =>
@@ -95,7 +113,7 @@ fn inHead(v: vec4f, d4: u32) -> vec4f {
   }
 }
 fn queryAt(i: u32, d4: u32) -> vec4f { return inHead(q[i + d4], d4); }
-${isPaged(kind) ? "" : ringWgsl}`;
+${isPaged(kind) ? "" : ringWgsl}${kind === "sinks" ? sinksWgsl : ""}`;
 
 const ringWgsl = `
 // the positions in four slots, before a chunk that starts at \`start\`; negative where there is none
@@ -114,4 +132,12 @@ fn ringTiles(start: u32, t: u32, older: bool) -> vec2u {
   if (!older) { return vec2u(select(0u, expired - W, expired > W) / 4u, end); }
   if (start < W) { return vec2u(); }
   return vec2u(max(expired / 4u, end), W4);
+}`;
+
+const sinksWgsl = `
+fn afterSinks(keys: vec4i) -> vec4i { return select(keys, vec4i(-1), keys < vec4i(i32(S))); }
+fn sinkKeys(start: i32, n4: u32) -> vec4i {
+  let slots = vec4i(4 * i32(n4)) + OFFSETS;
+  if (n4 < S4) { return select(vec4i(-1), slots, slots < vec4i(i32(S))); }
+  return afterSinks(ringKeys(start, 4u * (n4 - S4)));
 }`;

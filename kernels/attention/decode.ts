@@ -11,7 +11,18 @@ import {
 } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { isPaged, NEVER, onPage, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import {
+  isPaged,
+  NEVER,
+  onPage,
+  pageSources,
+  prelude,
+  range,
+  ringSource,
+  type Source,
+  sinkSlots,
+  sinksSource,
+} from "./cache.ts";
 import {
   gather,
   gatheredScratch,
@@ -36,12 +47,13 @@ function headsAtOnce({ H, K }: { H: number; K: number }, of = 1): number {
 }
 
 /** Patterns that decode has variants for. */
-export type Decoded = Exclude<Kind, "materialised" | "sinks">;
+export type Decoded = Exclude<Kind, "materialised">;
 
 /** Slots that scores are kept for. */
 const slotsOf: Record<Decoded, Derived<Letter>> = {
   full: derived("N", ["N"], ({ N }) => N),
   window: derived("W", ["W"], ({ W }) => W),
+  sinks: sinkSlots,
   ...gatheredSlots,
 };
 
@@ -54,6 +66,7 @@ function layout(kind: Decoded, split: number) {
   /** Else there is one source, and `page` is 0. */
   const overPages = kind === "full";
   const sparse = kind === "local" || kind === "strided" ? kind : null;
+  const ring = kind === "sinks" ? { ...sinksSource, filled: "4u * S4 + " } : { ...ringSource, filled: "" };
   return {
     overPages,
     scores: ["B", "H", slots] as const,
@@ -73,16 +86,18 @@ function layout(kind: Decoded, split: number) {
     /** Splits of a plane of that source. */
     splits: (s: S & { PAGE: number }) => (overPages ? s.PAGE / split : splits.size(s)),
     sources: (s: { PAGES: number }): Source[] =>
-      overPages ? pageSources(s.PAGES) : [sparse ? gatheredSource(sparse) : ringSource],
+      overPages ? pageSources(s.PAGES) : [sparse ? gatheredSource(sparse) : ring],
+    /** WGSL: tiles of a plane of that source. */
+    tiles: overPages ? "(PAGE / 4u)" : sparse ? "slots4()" : ring.tiles,
     pages: (s: { PAGES: number }) => (overPages ? s.PAGES : 1),
     wgsl: (s: S) => `${prelude(kind, s)}
 const SPLIT = ${split}u;
 const SPLIT4 = ${split / 4}u;
-${sparse ? gatheredWgsl(sparse) : `fn slots4() -> u32 { return ${overPages ? "params.N / 4u" : "W4"}; }`}
+${sparse ? gatheredWgsl(sparse) : `fn slots4() -> u32 { return ${overPages ? "params.N / 4u" : ring.tiles}; }`}
 fn splits() -> u32 { return (slots4() + SPLIT4 - 1u) / SPLIT4; }
 // slots that hold something to see; none in a frozen stream
 fn filled(b: u32) -> u32 {
-  return select(0u, ${sparse ? "reached(position(b))" : overPages ? "position(b) + 1u" : "min(position(b), W)"}, count(b) > 0u);
+  return select(0u, ${sparse ? "reached(position(b))" : overPages ? "position(b) + 1u" : `${ring.filled}min(position(b), W)`}, count(b) > 0u);
 }`,
     /** Of passes that read keys or values. */
     reading: sparse ? gatheredTileWgsl : "",
@@ -101,7 +116,7 @@ const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
   grid: (s: S & { PAGE: number; PAGES: number }): Grid => ceilDiv(count(s), 16),
 });
 
-/** One dispatch: y from every split's sums. The token's own key and value, if not in the cache, are one more split. */
+/** One dispatch: y from every split's sums. The token's own key and value, if not in the cache yet, are one more split. */
 const combine = (kind: Decoded, split: number): Pass<Letter> => ({
   workgroup: ({ B, H, D }) => workgroupOf(B * H * ceilDiv(D, 4)),
   grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), workgroupOf(B * H * ceilDiv(D, 4))),
@@ -130,7 +145,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       ? `let plane = b * K + row % H / GROUP;
   var mine = 0.0;
   for (var k = 0u; k < D4; k++) { mine += dot(queryAt(row * D4, k), own(0u, plane, k)); }
-  mine *= SCALE;
+  ${kind === "sinks" ? `mine = select(mine * SCALE, ${NEVER}, position(b) < S);` : "mine *= SCALE;"}
   var top = mine;`
       : `var top = ${NEVER};`
   }
@@ -179,15 +194,24 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   const rounded = (n: string) => (quad ? `((${n} + 3u) / 4u * 4u)` : n);
   const round = (n: number) => (quad ? 4 * ceilDiv(n, 4) : n);
 
+  // four lanes that share their loads see the sinks, all of them, or none
+  const sinks = kind === "sinks";
+  const rowTiles = (s: S & { PAGE: number }) =>
+    sinks ? round(ceilDiv(s.S, 4)) + round(ceilDiv(s.W, 4)) : round(ceilDiv(at.slots(s), 4));
+  const row = sinks ? `(SINKS + ${rounded("W4")})` : rounded(at.tiles);
+  const tileOf = sinks
+    ? `let n4 = select(i % ROW - SINKS + S4, select(i % ROW, slots4(), i % ROW >= S4), i % ROW < SINKS);
+  let firstTile = select(i % ROW - i % 4u - SINKS + S4, i % ROW - i % 4u, i % ROW < SINKS);`
+    : "let n4 = i % ROW;";
+
   const scores = (s: S, { array, tiles, keys, tile }: Source) => {
     const n = heads(s);
     const U = step(s);
-    return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, n4: u32, start: u32, origin: i32, lane: u32) {
+    return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, query: u32, n4: u32, start: u32, origin: i32, lane: u32) {
   ${range(n)
     .map((h) => `var s${h} = vec4f();`)
     .join(" ")}
   let row = (plane * ${tiles} + min(n4, ${tiles} - 1u)) * D4;
-  let query = (b * H + head) * D4;
   for (var d4 = 0u; d4 < D4; d4 += ${U}u) {
     ${shared(n * U, (j) => (U === 1 ? `queryAt(query + ${j} * D4, d4)` : `queryIn(query + ${j} % ${n}u * D4, d4 + ${j} / ${n}u)`))}
     ${range(U)
@@ -253,7 +277,7 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
         overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["scores"],
-        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(at.slots(s), 4))),
+        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * rowTiles(s)),
         wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
@@ -265,18 +289,24 @@ ${at
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
-  let ROW = ${rounded(at.sources(s)[0]!.tiles)};
-  let n4 = i % ROW;
+  ${
+    sinks
+      ? `const SINKS = ${rounded("S4")};
+  `
+      : ""
+  }let ROW = ${row};
+  ${tileOf}
   let block = i / ROW % BLOCKS;
   let b = i / ROW / BLOCKS % B;
   let page = i / ROW / BLOCKS / B;
   if (${at.missing}) { return; }
   ${at.place}
-  if (start + 4u * ${quad ? "(n4 - n4 % 4u)" : "n4"} >= filled(b)) { return; }
+  if (start + 4u * ${!quad ? "n4" : sinks ? "firstTile" : "(n4 - n4 % 4u)"} >= filled(b)) { return; }
   let head = block * HEADS;
   let plane = b * K + head / GROUP;
+  let query = (b * H + head) * D4${sinks ? " + select(0u, B * H * D4, i % ROW < SINKS)" : ""};
   let lane = local % 4u;
-  ${onPage(at.sources(s), ({ array }) => `score_${array}(b, plane, head, n4, start, origin, lane);`)}
+  ${onPage(at.sources(s), ({ array }) => `score_${array}(b, plane, head, query, n4, start, origin, lane);`)}
 }`,
       },
       {
@@ -356,7 +386,7 @@ function workgroups(kind: Decoded): Variant<Letter> {
     const parts = Math.max(1, Math.floor(64 / D4));
     return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, length: u32, origin: i32, to: u32, lane: u32) {
   let n = lane / 4u;
-  let query = (b * H + head) * D4;
+  let query = (b * H + head) * D4${kind === "sinks" ? " + select(0u, B * H * D4, first + n < S4)" : ""};
   let row = (plane * ${tiles} + min(first + n, ${tiles} - 1u)) * D4;
   ${each(s, (h) => `var s${h} = vec4f();`)}
   for (var d4 = lane % 4u; d4 < D4; d4 += 4u) {

@@ -6,7 +6,7 @@ import { type Sizes, share, type Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
 import {
-  inOrder,
+  chunkSource,
   isPaged,
   isSparse,
   NEVER,
@@ -15,13 +15,14 @@ import {
   range,
   ringSource,
   type Source,
+  sinksSource,
 } from "./cache.ts";
 import type { Kind } from "./pattern.ts";
 
 type S = Sizes<Letter>;
 
 const sources = (kind: Kind, s: { PAGES: number }): Source[] =>
-  isPaged(kind) ? pageSources(s.PAGES) : [ringSource, inOrder("chunk", "T4")];
+  isPaged(kind) ? pageSources(s.PAGES) : [kind === "sinks" ? sinksSource : ringSource, chunkSource(kind)];
 
 /** WGSL: the next tiles [x, y) from n on with a key that a query from position `first` to `last` sees. */
 const nextTiles = (kind: Kind): string =>
@@ -36,11 +37,14 @@ const nextTiles = (kind: Kind): string =>
   return vec2u(max(n, (max(first, max(behind, W)) - max(behind, W)) / 4u), end / 4u + 1u);
 }`;
 
-/** Calls `visit(source, first tile, end, origin)` for what queries from token `first` to position `last` may see. */
+/**
+ * Calls `visit(source, first tile, end, origin, asking)` for what queries from token `first` to position `last` may see.
+ * `asking`: where in q the queries stand that ask it, for sinks.
+ */
 const visits = (
   kind: Kind,
   s: { PAGES: number },
-  visit: (array: string, tiles: string, origin: string) => string,
+  visit: (array: string, tiles: string, origin: string, asking: string) => string,
 ) =>
   isPaged(kind)
     ? range(s.PAGES)
@@ -52,21 +56,29 @@ const visits = (
       isSparse(kind)
         ? `for (var n = 0u; n < all.y;) {
       let tiles = min(nextTiles(n + origin / 4u, position(b) + first, last) - origin / 4u, all.yy);
-      ${visit(`kv${page}`, "tiles", "i32(origin)")}
+      ${visit(`kv${page}`, "tiles", "i32(origin)", "")}
       n = tiles.y;
     }`
-        : visit(`kv${page}`, "all", "i32(origin)")
+        : visit(`kv${page}`, "all", "i32(origin)", "")
     }
   }`,
         )
         .join("\n  ")
     : `let start = position(b);
-  for (var older = 0u; older < 2u; older++) {
-    let tiles = ringTiles(start, first, older == 1u);
-    ${visit("ring", "tiles", "i32(start)")}
+  for (var part = 0u; part < ${kind === "sinks" ? 3 : 2}u; part++) {
+    ${
+      kind === "sinks"
+        ? `let sinks = part == 2u;
+    let tiles = select(ringTiles(start, first, part == 1u) + S4, vec2u(0u, min(S4, last / 4u + 1u)), sinks);`
+        : "let tiles = ringTiles(start, first, part == 1u);"
+    }
+    ${visit("ring", "tiles", "i32(start)", asked(kind, ", select(0u, B * T * H * D4, sinks)"))}
   }
   let tiles = vec2u(max(first + 1u, W) - W, last - start + 4u) / 4u;
-  ${visit("chunk", "tiles", "i32(start)")}`;
+  ${visit("chunk", "tiles", "i32(start)", asked(kind, ", 0u"))}`;
+
+/** Of sinks: what asks them stands after all that asks the rest. */
+const asked = (kind: Kind, wgsl: string) => (kind === "sinks" ? wgsl : "");
 
 /** WGSL conditions: this dispatch is the first, or the last, that matters to queries up to position `last`. */
 const isFirst = (kind: Kind) => (isPaged(kind) ? "params.base == 0u" : "true");
@@ -115,12 +127,12 @@ function blocks(kind: Kind, quad: boolean): Variant<Letter> {
       : `let tile = ${array}[${index}];`;
   const each = (code: (u: number) => string) => range(U).map(code).join("\n    ");
   const visit = ({ array, tiles, keys }: Source) => `
-${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, origin: i32, lane: u32) -> Running {
+${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, origin: i32, lane: u32${asked(kind, ", asking: u32")}) -> Running {
   var run = before;
   for (var n = first; n < end; n += ${U}u) {
     ${each((u) => `var s${u} = mat4x4f(); let n${u} = (at.plane * ${tiles} + ${u ? `min(n + ${u}u, end - 1u)` : "n"}) * D4;`)}
     for (var d4 = 0u; d4 < D4; d4++) {
-      let x = mat4x4f(${rows.map((r) => `queryAt(at.rows[${r}], d4)`).join(", ")});
+      let x = mat4x4f(${rows.map((r) => `queryAt(at.rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
       ${each((u) => `{ ${tile(array, `n${u} + d4`)} s${u} += tile * x; }`)}
     }
     ${each(
@@ -204,7 +216,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   if (params.base > 0u) { run = Running(running[kept], running[kept + 1u]); }`
       : ""
   }
-  ${visits(kind, s, (array, tiles, origin) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
+  ${visits(kind, s, (array, tiles, origin, asking) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane${asking});`)}
   if (${isLast(kind)}) {
     rescale(at, select(vec4f(), 1.0 / run.sum, run.sum > vec4f()));
   }
@@ -235,14 +247,14 @@ function flash(kind: Kind): Variant<Letter> {
           const columns = range(ceilDiv(ceilDiv(s.D, 4), 16));
           const inside = (c: number) => (ceilDiv(s.D, 4) % 16 === 0 ? "" : `if (tk + ${16 * c}u < D4) `);
           const visit = ({ array, tiles, keys }: Source) => `
-fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32, origin: i32, lane: u32) {
+fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32, origin: i32, lane: u32${asked(kind, ", asking: u32")}) {
   let tq = lane / 16u;
   let tk = lane % 16u;
   for (var n = first; n < end; n += 16u) {
     var s = mat4x4f();
     let row = (plane * ${tiles} + min(n + tk, end - 1u)) * D4;
     for (var d4 = 0u; d4 < D4; d4++) {
-      s += ${array}[row + d4] * mat4x4f(${rows.map((r) => `queryAt(rows[${r}], d4)`).join(", ")});
+      s += ${array}[row + d4] * mat4x4f(${rows.map((r) => `queryAt(rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
     }
     let keys = ${keys("(n + tk)")};
     s = mat4x4f(${rows.map((r) => `mask(s[${r}], queries[${r}], keys, n + tk < end)`).join(", ")});
@@ -313,7 +325,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       : ""
   }
   let seen = queries(b, t);
-  ${visits(kind, s, (array, tiles, origin) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
+  ${visits(kind, s, (array, tiles, origin, asking) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane${asking});`)}
   workgroupBarrier();
   exchange[lane] = sum;
   workgroupBarrier();
