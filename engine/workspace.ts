@@ -54,13 +54,6 @@ class Half {
         ? held
         : { category: "scratch" as const, label: `${this.label} scratch ${i}`, bytes };
     });
-    // the old one goes first: its contents live no longer than a dispatch, and the peak stays the sum
-    this.machine.free(this.scratch.filter((s) => !scratch.includes(s)));
-    const fresh = scratch.filter((s) => !this.scratch.includes(s));
-    this.scratch = scratch.filter((s) => !fresh.includes(s));
-    await this.machine.allocate(fresh);
-    this.scratch = scratch;
-
     const sets = new Map<string, readonly number[]>();
     for (const op of ops) {
       for (const { params, bindings, key } of expand(op, this.variant(op), scratch, EVERYWHERE)) {
@@ -75,6 +68,12 @@ class Half {
         if (params.length > 0) sets.set(params.join(), params);
       }
     }
+    // the old one goes first: its contents live no longer than a dispatch, and the peak stays the sum
+    this.machine.free(this.scratch.filter((s) => !scratch.includes(s)));
+    const fresh = scratch.filter((s) => !this.scratch.includes(s));
+    this.scratch = scratch.filter((s) => !fresh.includes(s));
+    await this.machine.allocate(fresh);
+    this.scratch = scratch;
     this.offsets = new Map([...sets.keys()].map((key, i) => [key, i * ALIGNMENT]));
     const bytes = sets.size * ALIGNMENT;
     if (this.uniform?.bytes !== bytes) {
