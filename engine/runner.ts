@@ -105,9 +105,31 @@ export class Runner {
       throw new UsageError(
         `a context of ${length} tokens is asked for; ${this.model.architecture.name} reaches ${this.#longest} tokens`,
       );
+    await this.#grow(length);
+  }
+
+  async #grow(slots: number): Promise<void> {
     const { paged } = this.layout.carried;
-    if (paged.length === 0 || this.capacity >= length) return;
-    await growPages(this.model.machine, paged, length, () => this.#workspace.repage());
+    if (paged.length === 0 || this.capacity >= slots) return;
+    await growPages(this.model.machine, paged, slots, () => this.#workspace.repage());
+  }
+
+  /** Becomes what another runner of the same sizes is, by copies on the device. Throws OutOfMemoryError. */
+  async become(other: Runner): Promise<void> {
+    // pages grow the same way whatever the steps: these are as large as the other's
+    await this.#grow(other.capacity);
+    const { machine } = this.model;
+    const to = this.#carried;
+    machine.copy(other.#carried.map((from, i) => [from, to[i]!]));
+    this.parity = other.parity;
+    this.stand(other.positions, other.drawable);
+  }
+
+  get #carried(): readonly Storage[] {
+    const { carried, io } = this.layout;
+    const { last, logits } = io.view(1);
+    const tensors = [...carried.paged, last, logits];
+    return [...carried.fixed, ...carried.sides.flat(), ...tensors.flatMap((t) => t.storages)];
   }
 
   /** From here on the streams stand here, and nothing is ahead of them. */

@@ -6,6 +6,7 @@
 
 import { OutOfMemoryError, UsageError } from "./errors.ts";
 import { Ledger } from "./ledger.ts";
+import { Mark } from "./mark.ts";
 import { formatBytes, total } from "./memory.ts";
 import type { Model } from "./model.ts";
 import { type Prompts, promptLists } from "./prompts.ts";
@@ -31,6 +32,7 @@ export class Session implements StreamHost {
   readonly #B: number;
   readonly #allLogits: boolean;
   readonly #runner: Runner;
+  readonly #marks = new Set<Mark>();
   #lock: Promise<unknown> = Promise.resolve();
   #destroyed = false;
 
@@ -57,10 +59,19 @@ export class Session implements StreamHost {
    * the same session opened on the ledger, with the machine's own variants.
    */
   static async predict(model: Model, options: SessionOptions = {}, length = 0): Promise<Bytes> {
-    const { variants, maxBindingBytes } = model.machine;
-    const session = await Session.open({ ...model, machine: new Ledger(variants, maxBindingBytes) }, options);
+    const session = await Session.#onLedger(model, options);
     await session.reserve(length);
     return session.memory();
+  }
+
+  /** Bytes that a mark of such a session will hold, at any length. */
+  static async predictMark(model: Model, options: SessionOptions = {}): Promise<number> {
+    return (await (await Session.#onLedger(model, options)).mark()).bytes;
+  }
+
+  static #onLedger(model: Model, options: SessionOptions): Promise<Session> {
+    const { variants, maxBindingBytes } = model.machine;
+    return Session.open({ ...model, machine: new Ledger(variants, maxBindingBytes) }, options);
   }
 
   private constructor(model: Model, B: number, chunk: number, allLogits: boolean) {
@@ -101,9 +112,10 @@ export class Session implements StreamHost {
     return this.#runner.capacity;
   }
 
-  /** Bytes that this session and its model hold, by category. */
+  /** Bytes that this session, its marks and its model hold, by category. */
   memory(): Bytes {
-    return bytesOf([...this.model.storages, ...this.#runner.storages]);
+    const marked = [...this.#marks].flatMap((mark) => mark.storages);
+    return bytesOf([...this.model.storages, ...this.#runner.storages, ...marked]);
   }
 
   /**
@@ -173,6 +185,76 @@ export class Session implements StreamHost {
     return this.streams[0]!.stream(options);
   }
 
+  /**
+   * A second session that holds the same tokens, in memory of its own: state, cache and logits are copied on the device.
+   * Either goes on without the other. Throws OutOfMemoryError with nothing left allocated; DeviceLostError.
+   */
+  async fork(): Promise<Session> {
+    return this.#locked(async () => {
+      await this.#runner.takeBack();
+      const options = { streams: this.#B, chunk: this.chunk, allLogits: this.#allLogits };
+      const fork = await Session.open(this.model, options);
+      try {
+        this.#expectLive();
+        await fork.#runner.become(this.#runner);
+        this.#expectLive();
+      } catch (error) {
+        fork.destroy();
+        throw error;
+      }
+      return fork;
+    });
+  }
+
+  /**
+   * Remembers where the streams stand, on the device, for `rollback`: what it costs does not grow with the cache.
+   * Throws OutOfMemoryError with nothing left allocated; DeviceLostError.
+   */
+  async mark(): Promise<Mark> {
+    return this.#locked(async () => {
+      await this.#runner.takeBack();
+      const { machine } = this.model;
+      const mark = new Mark(machine, this.#runner.layout, this.#runner, (m) => this.#marks.delete(m));
+      this.#marks.add(mark);
+      try {
+        await mark.take(this.#runner.parity);
+        this.#expectLive();
+      } catch (error) {
+        mark.destroy();
+        throw error;
+      }
+      return mark;
+    });
+  }
+
+  /**
+   * Takes every stream back to where it stood at the mark, however many tokens ago; the mark stays. Throws UsageError for a
+   * mark that is destroyed or another session's, or whose cache was overwritten since: by a restore, a reset, or a roll-back
+   * to a mark before it.
+   */
+  async rollback(mark: Mark): Promise<void> {
+    await this.#locked(async () => {
+      if (mark.destroyed) throw new UsageError("the mark was destroyed; one that still holds is wanted");
+      if (!this.#marks.has(mark))
+        throw new UsageError("the mark is of another session; one of this session is wanted");
+      if (mark.stale)
+        throw new UsageError(
+          `the mark at positions ${mark.positions.join(", ")} lost its cache: the streams were put back before it since`,
+        );
+      this.#expectNoReader("rollback");
+      await this.#runner.takeBack();
+      this.#runner.parity = mark.putBack();
+      this.#rewrite(mark.positions);
+      this.#runner.stand(mark.positions, mark.drawable);
+    });
+  }
+
+  /** What the cache holds past these positions will be overwritten: marks that stand there end. */
+  #rewrite(positions: readonly number[]): void {
+    if (this.#runner.layout.carried.paged.length === 0) return;
+    for (const mark of this.#marks) if (mark.positions.some((p, b) => p > positions[b]!)) mark.stale = true;
+  }
+
   async snapshot(): Promise<Snapshot> {
     return this.#locked(async () => {
       await this.#runner.takeBack();
@@ -198,6 +280,7 @@ export class Session implements StreamHost {
       await this.#runner.takeBack();
       await this.#runner.reserve(Math.max(...snapshot.positions));
       writeAll(machine, this.#saved(), snapshot);
+      this.#rewrite(this.positions.map(() => 0));
       this.#runner.stand(snapshot.positions, snapshot.drawable);
     });
   }
@@ -209,14 +292,24 @@ export class Session implements StreamHost {
       clearAll(this.model.machine, this.#saved());
       const empty = this.positions.map(() => 0);
       const undrawable = empty.map(() => false);
+      this.#rewrite(empty);
       this.#runner.stand(empty, undrawable);
     });
   }
 
-  /** Frees what the session holds; the model stays. A call in flight is rejected with UsageError. */
+  /** Frees what the session and its marks hold; the model stays. A call in flight is rejected with UsageError. */
   destroy(): void {
     this.#destroyed = true;
+    this.#free();
+  }
+
+  #free(): void {
     this.#runner.free();
+    for (const mark of this.#marks) mark.destroy();
+  }
+
+  #expectLive(): void {
+    if (this.#destroyed) throw new UsageError("the session was destroyed");
   }
 
   /** @internal */
@@ -257,17 +350,14 @@ export class Session implements StreamHost {
 
   /** Calls run one after the other. */
   #locked<T>(run: () => Promise<T>): Promise<T> {
-    const expectLive = () => {
-      if (this.#destroyed) throw new UsageError("the session was destroyed");
-    };
     const result = this.#lock.then(async () => {
-      expectLive();
+      this.#expectLive();
       try {
         return await run();
       } finally {
         // destroyed meanwhile: what was allocated since has no other owner
-        if (this.#destroyed) this.#runner.free();
-        expectLive();
+        if (this.#destroyed) this.#free();
+        this.#expectLive();
       }
     });
     this.#lock = result.catch(() => undefined);
