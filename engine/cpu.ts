@@ -3,7 +3,7 @@
 import { type Machine, type Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, product, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, recut, type Storage, type Tensor } from "./tensor.ts";
 
 export class CpuMachine implements Machine {
   readonly kind = "cpu";
@@ -33,11 +33,14 @@ export class CpuMachine implements Machine {
   }
 
   write(tensor: Tensor, data: Data): void {
-    this.#array(tensor).set(data);
+    const array = this.#array(tensor);
+    array.set(tensor.pages ? recut(tensor.spec, data, capacityOf(tensor)) : data);
   }
 
-  async read(tensor: Tensor): Promise<Data> {
-    return this.#array(tensor).slice();
+  async read(tensor: Tensor, slots?: number): Promise<Data> {
+    const array = this.#array(tensor);
+    if (!tensor.pages || slots === undefined || slots === capacityOf(tensor)) return array.slice();
+    return recut(tensor.spec, array, slots);
   }
 
   fetch(tensor: Tensor): Promise<Data> {
@@ -76,24 +79,16 @@ export class CpuMachine implements Machine {
   }
 
   #paged(tensor: Tensor): Float32Array {
-    const { shape, pagedAxis } = tensor.spec;
-    const capacity = shape[pagedAxis!]!;
+    const capacity = capacityOf(tensor);
     const page = tensor.storages[0];
     const held = page && this.#dense.get(page);
     if (held?.capacity === capacity) return held.data;
-    const data = new Float32Array(elements(tensor.spec));
-    if (held) {
-      const inner = product(shape.slice(pagedAxis! + 1));
-      const outer = product(shape.slice(0, pagedAxis));
-      const kept = Math.min(held.capacity, capacity) * inner;
-      for (let o = 0; o < outer; o++) {
-        data.set(
-          held.data.subarray(o * held.capacity * inner, o * held.capacity * inner + kept),
-          o * capacity * inner,
-        );
-      }
-    }
+    const data = held
+      ? (recut(tensor.spec, held.data, capacity) as Float32Array)
+      : new Float32Array(elements(tensor.spec));
     if (page) this.#dense.set(page, { capacity, data });
     return data;
   }
 }
+
+const capacityOf = ({ spec }: Tensor): number => spec.shape[spec.pagedAxis!]!;

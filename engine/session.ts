@@ -11,9 +11,17 @@ import { formatBytes, total } from "./memory.ts";
 import type { Model } from "./model.ts";
 import { type Prompts, promptLists } from "./prompts.ts";
 import { Runner } from "./runner.ts";
-import { clearAll, readAll, type Snapshot, writeAll } from "./snapshot.ts";
+import {
+  clearAll,
+  expectFits,
+  type Holder,
+  type Snapshot,
+  snapshotBytes,
+  takeSnapshot,
+  writeSnapshot,
+} from "./snapshot.ts";
 import { Stream, type StreamHost, type StreamOptions } from "./stream.ts";
-import { type Bytes, bytesOf, type Tensor } from "./tensor.ts";
+import { type Bytes, bytesOf } from "./tensor.ts";
 
 export interface SessionOptions {
   /** Independent streams, B. Default 1. */
@@ -67,6 +75,11 @@ export class Session implements StreamHost {
   /** Bytes that a mark of such a session will hold, at any length. */
   static async predictMark(model: Model, options: SessionOptions = {}): Promise<number> {
     return (await (await Session.#onLedger(model, options)).mark()).bytes;
+  }
+
+  /** `bytes` of a snapshot of such a session while its longest stream holds `length` tokens. */
+  static async predictSnapshot(model: Model, options: SessionOptions = {}, length = 0): Promise<number> {
+    return snapshotBytes((await Session.#onLedger(model, options)).#holder().tensors, length);
   }
 
   static #onLedger(model: Model, options: SessionOptions): Promise<Session> {
@@ -255,31 +268,24 @@ export class Session implements StreamHost {
     for (const mark of this.#marks) if (mark.positions.some((p, b) => p > positions[b]!)) mark.stale = true;
   }
 
+  /** All that the streams carry, on the host. */
   async snapshot(): Promise<Snapshot> {
     return this.#locked(async () => {
       await this.#runner.takeBack();
-      const held = await readAll(this.model.machine, this.#saved());
-      return {
-        architecture: this.model.architecture.name,
-        positions: [...this.positions],
-        drawable: [...this.#runner.drawable],
-        ...held,
-      };
+      return takeSnapshot(this.model.machine, this.#holder(), this.#runner);
     });
   }
 
-  /** Puts a snapshot's streams in the place of this session's. Throws UsageError where it is another model's or shape. */
+  /**
+   * Puts a snapshot's streams in the place of this session's. Throws UsageError, before anything is changed, where it is of
+   * another version, another model (other weights too) or another shape; OutOfMemoryError; DeviceLostError.
+   */
   async restore(snapshot: Snapshot): Promise<void> {
-    const { architecture, machine } = this.model;
-    if (snapshot.architecture !== architecture.name || snapshot.positions.length !== this.#B) {
-      throw new UsageError(
-        `the snapshot is of ${snapshot.positions.length} streams of ${snapshot.architecture}, this session has ${this.#B} of ${architecture.name}`,
-      );
-    }
     await this.#locked(async () => {
+      expectFits(snapshot, this.#holder());
       await this.#runner.takeBack();
       await this.#runner.reserve(Math.max(...snapshot.positions));
-      writeAll(machine, this.#saved(), snapshot);
+      writeSnapshot(this.model.machine, this.#holder().tensors, snapshot);
       this.#rewrite(this.positions.map(() => 0));
       this.#runner.stand(snapshot.positions, snapshot.drawable);
     });
@@ -289,7 +295,7 @@ export class Session implements StreamHost {
   async reset(): Promise<void> {
     await this.#locked(async () => {
       await this.#runner.takeBack();
-      clearAll(this.model.machine, this.#saved());
+      clearAll(this.model.machine, this.#holder().tensors);
       const empty = this.positions.map(() => 0);
       const undrawable = empty.map(() => false);
       this.#rewrite(empty);
@@ -376,11 +382,16 @@ export class Session implements StreamHost {
       throw new UsageError(`a stream of this session is being read: end it before ${before}`);
   }
 
-  /** What a snapshot holds, by name. */
-  #saved(): [string, Tensor][] {
+  /** What it carries now, as snapshots see it. */
+  #holder(): Holder {
     const { layout, parity } = this.#runner;
     const { last, logits } = layout.io.view(1);
-    const paged = layout.carried.paged.map((t): [string, Tensor] => [t.label, t]);
-    return [...layout.carried.tensors(parity), ...paged, ["last", last], ["logits", logits]];
+    const paged = layout.carried.paged.map((t) => [t.label, t] as const);
+    return {
+      architecture: this.model.architecture.name,
+      model: this.model.hash,
+      streams: this.#B,
+      tensors: [...layout.carried.tensors(parity), ...paged, ["last", last], ["logits", logits]],
+    };
   }
 }

@@ -4,7 +4,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { total } from "../../engine/memory.ts";
 import type { Session } from "../../engine/session.ts";
+import type { Snapshot } from "../../engine/snapshot.ts";
+import { deserialise, serialise } from "../../engine/snapshotFile.ts";
 import type { StreamOptions } from "../../engine/stream.ts";
+import type { Data } from "../../engine/tensor.ts";
 import type { Engine, Model } from "../../models/engine.ts";
 import type { Source } from "../../models/source.ts";
 import { goldens } from "./folders.ts";
@@ -100,6 +103,63 @@ export function stateCases(open: () => Promise<Engine>, source: (golden: string)
       mark.destroy();
       expect(engine.memory()).toEqual(session.memory());
       expect(session.memory().state).toBe(held.state);
+    });
+
+    test("a snapshot's bytes are those of the tokens held, whatever the capacity, and what theory says", async () => {
+      await session.reset();
+      await session.reserve(3000);
+      let length = 0;
+      let ahead = 0;
+      for (const to of [0, 1, 7, 8, 9, 255, 256, 257, 2305]) {
+        await session.fillCache(to - length, 1);
+        length = to;
+        if (length === 257) {
+          ahead = 3;
+          await session.prefill([[], prompt(ahead)]);
+        }
+        const snapshot = await session.snapshot();
+        const longest = length + ahead;
+        expect(snapshot.bytes, `${longest} tokens`).toBe(await model.predictSnapshot(options, longest));
+        const held = [...snapshot.tensors.values()].reduce((n, data) => n + data.byteLength, 0);
+        expect(held, `${longest} tokens, held`).toBe(snapshot.bytes);
+      }
+    });
+
+    test("a snapshot kept as bytes brings the streams back, here and in another session", async () => {
+      await start();
+      const snapshot = await session.snapshot();
+      const wanted = await goOn(session);
+      const kept = deserialise(serialise(snapshot));
+      expect(kept).toEqual(snapshot);
+      const other = await model.session({ ...options, chunk: 8 });
+      await other.prefill([prompt(300, 9), prompt(300, 8)]);
+      for (const into of [session, other]) {
+        await into.restore(kept);
+        expect(into.positions).toEqual([260, 7]);
+        expect((await goOn(into)).ids).toEqual(wanted.ids);
+      }
+      other.destroy();
+    });
+
+    test("a snapshot of another version, model or shape is refused, and nothing is changed", async () => {
+      await start();
+      const before = await session.snapshot();
+      const [first, data] = [...before.tensors][0]!;
+      const tensors = (change: [string, Data][]) => new Map([...before.tensors, ...change]);
+      const n = data.length;
+      const bad: [Partial<Snapshot>, string][] = [
+        [{ version: 7 }, "the snapshot is of version 7, version 1 is wanted"],
+        [{ architecture: "abacus" }, "the snapshot is of 2 streams of abacus, this session has 2 of"],
+        [{ positions: [3] }, "the snapshot is of 1 streams of"],
+        [{ positions: [3, -1] }, "stream 1 holds -1 tokens, a whole number from 0 is wanted"],
+        [{ model: "0123456789abcdef" }, "model 0123456789abcdef, this session runs"],
+        [{ drawable: [] }, "the snapshot's drawable has 0 entries, 2 are wanted"],
+        [{ tensors: tensors([["more", data]]) }, "tensors, this session carries"],
+        [{ tensors: tensors([[first, data.subarray(1)]]) }, `${first} has ${n - 1} elements, wanted ${n}`],
+      ];
+      for (const [change, message] of bad)
+        await expect(session.restore({ ...before, ...change })).rejects.toThrow(message);
+      expect(await session.snapshot()).toEqual(before);
     });
 
     test("a mark whose pages were overwritten is refused, and one that needs none is not", async () => {
