@@ -167,6 +167,7 @@ export class Runner {
       counts.forEach((n, b) => {
         tokens.set(lists[b]!.slice(done[b]!, done[b]! + n), b * T);
       });
+      await this.#workspace.settle();
       const run = this.#plan(this.layout.prefill.get(T)!, this.#reach(counts));
       await machine.prepare(run.dispatches);
       machine.write(this.layout.io.view(T).tokens, tokens);
@@ -326,6 +327,7 @@ export class Runner {
   async #steps(counts: readonly number[], sampled: boolean): Promise<void> {
     const { machine } = this.model;
     const steps = Math.max(...counts);
+    await this.#workspace.settle();
     const plans = sampled ? this.layout.sampled : this.layout.greedy;
     const reach = this.#reach(counts);
     const runs = Array.from({ length: steps }, (_, i) => this.#plan(plans, reach, i));
