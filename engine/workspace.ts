@@ -122,6 +122,8 @@ export class Workspace {
   readonly #paged: Half;
   /** Dispatches of ops without pages: recorded once. */
   readonly #fixedDispatches = new Map<Op, LaidDispatch[]>();
+  /** Whether the paged part is laid out over the pages of now. */
+  #laid = false;
   /** Dispatches of whole plans, by the pages that the streams reach. */
   #runs = new Map<string, Run>();
 
@@ -145,9 +147,17 @@ export class Workspace {
   /** After the pages have changed: only the paged part is laid out again. */
   async repage(): Promise<void> {
     this.#runs.clear();
+    this.#laid = false;
     const ops = this.#ops(true);
     // an empty cache has nothing to run over
     if (ops.every((op) => pagedTensor(op)!.tensor.pages!.length > 0)) await this.#paged.fit(ops);
+    else this.#paged.destroy();
+    this.#laid = true;
+  }
+
+  /** Before a run: lays out again what found no room when pages were given back. Throws OutOfMemoryError. */
+  async settle(): Promise<void> {
+    if (!this.#laid) await this.repage();
   }
 
   /** The plan's dispatches while the streams write within `reach`. */
