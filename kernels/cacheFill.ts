@@ -16,12 +16,11 @@ import {
   tiled,
   update,
 } from "../engine/kernel.ts";
-import { ceilDiv, roundUp } from "../engine/tensor.ts";
+import { ceilDiv } from "../engine/tensor.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   K key and value heads   D size of a head   L number of the tensor among those of the model
-//   N slots of the paged cache   S sinks, which keep the first S positions   R slots of a ring and, in whole tiles, of the
-//   sinks before it
+//   N slots of the paged cache   R slots of the ring, the first S of which keep the first S positions
 type Letter = "B" | "K" | "D" | "N" | "R" | "S" | "L";
 
 interface Caches {
@@ -89,10 +88,10 @@ fn positions(slots: vec4u, end: u32) -> vec4u {
   ${
     isPaged
       ? "return params.base + slots;"
-      : `let last = max(end, 1u) - 1u;
-  let back = (last + R - slots) % (R - 4u * S4);
-  let none = (back > vec4u(last)) | (last - back < vec4u(S)) | (slots < vec4u(4u * S4)) | (slots >= vec4u(R));
-  return select(select(last - back, vec4u(end), none), slots, slots < vec4u(S));`
+      : `let last = max(end, S + 1u) - 1u - S;
+  let back = (last + R - slots) % (R - S);
+  let none = (back > vec4u(last)) | (slots >= vec4u(R));
+  return select(select(S + last - back, vec4u(end), none), slots, slots < vec4u(S));`
   }
 }
 @compute @workgroup_size(WG)
@@ -127,8 +126,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     reference(t, { B, K, D, N, R, S, L }) {
       const { cursor, kv, ring } = t as unknown as Record<string, Float32Array> & { cursor: Uint32Array };
       const [to, slots] = isPaged ? [kv!, N] : [ring!, R];
-      const before = roundUp(S, 4);
-      const slotOf = (p: number) => (isPaged || p < S ? p : before + (p % (R - before)));
+      const slotOf = (p: number) => (isPaged || p < S ? p : S + ((p - S) % (R - S)));
       for (let b = 0; b < B; b++) {
         const seed = cursor[b * CURSOR_COLUMNS + CURSOR.seed]!;
         const first = positionOf(cursor, b);

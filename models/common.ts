@@ -46,7 +46,7 @@ export function readout(
   project(io.last, io.logits, B);
 }
 
-/** Random keys and values in tensors [2, B, K, slots, D]: pages, or rings with S sinks before each. */
+/** Random keys and values in tensors [2, B, K, slots, D]; a ring's first S slots keep the first S positions. */
 export function fillKeysAndValues(
   m: Recorder,
   kv: readonly Tensor[],
