@@ -10,8 +10,8 @@ export interface Answer {
   title: string;
   /** How to read it. */
   note: string;
-  /** model: the name of one. prose: text that may take several lines. */
-  columns: { title: string; kind: "model" | "number" | "prose" }[];
+  /** model: the name of one. text: on one line. prose: text that may take several. */
+  columns: { title: string; kind: "model" | "text" | "number" | "prose" }[];
   rows: string[][];
 }
 
