@@ -106,7 +106,7 @@ async function search(request: FitRequest, seconds: () => number): Promise<Searc
   const probe = async (n: number): Promise<Probed<Found, End>> => {
     const spent = seconds() - begun;
     if (spent + last > mostSeconds)
-      return { fits: null, why: { by: "time", reason: `no end found in ${mostSeconds} s` } };
+      return { fits: null, why: { by: "time", reason: `${mostSeconds} s are used up` } };
     const probed = await fastEnough(request, shape(n), small, first.found.ts);
     last = seconds() - begun - spent;
     return probed;
@@ -121,14 +121,16 @@ async function search(request: FitRequest, seconds: () => number): Promise<Searc
     resolution: RESOLUTION,
     probes: MOST_PROBES,
   });
-  const spent: End = { by: "probes", reason: `no end found in ${MOST_PROBES} probes` };
-  const end = refused?.why ?? (stopped === "probes" ? spent : stopped) ?? limit.end;
+  const cut: End | null =
+    stopped === "probes" ? { by: "probes", reason: `${MOST_PROBES} probes are used up` } : stopped;
+  const end = refused?.why ?? cut ?? limit.end;
+  const loosely = refused && cut ? `; not known more closely: ${cut.reason}` : "";
   const bytes = largest?.found.bytes;
   return {
     n_context: largest && shape(largest.n).context,
     n_parallel: largest && shape(largest.n).streams,
     ended_by: end.by,
-    reason: end.reason,
+    reason: `${end.reason}${loosely}`,
     mem_live: bytes ? total(bytes) : null,
     mem_state: bytes?.state ?? null,
     mem_kv: bytes?.kv ?? null,
