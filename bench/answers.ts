@@ -112,7 +112,8 @@ const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
 function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
   const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
   if (depth !== null) {
-    const low = depth_low === null ? `before ${count(from_depth)}` : count(depth_low);
+    const start = from_depth === 0 ? "the start" : `before ${count(from_depth)}`;
+    const low = depth_low === null ? start : count(depth_low);
     const high = depth_high === null ? `past ${count(to_depth)}` : count(depth_high);
     return `${faster_last} from depth ${count(depth)} on [${low} to ${high}]`;
   }

@@ -110,7 +110,8 @@ const count = (n: number): string => n.toLocaleString("en-US");
 /** In a sentence. */
 export function fitLine(fit: Fit): string {
   const { model, searched, reason } = fit;
-  const [what, unit] = searched === "context" ? ["longest context", "tokens"] : ["most streams", "streams"];
+  const streams = fit.n_parallel === 1 ? "stream" : "streams";
+  const [what, unit] = searched === "context" ? ["longest context", "tokens"] : ["most streams", streams];
   const number = foundNumber(fit);
   return `${model}: ${what}: ${number === null ? "none" : `${number} ${unit}`} (${reason})`;
 }
