@@ -1,6 +1,6 @@
 import { parseHTML } from "linkedom";
 import { type Answer, answersOf } from "./answers.ts";
-import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
+import { bytesChart, type Canvas, colours, palette, seriesOf, speedChart } from "./charts.ts";
 import { Html, html } from "./html.ts";
 import { pairsChart } from "./pairsChart.ts";
 import {
@@ -18,9 +18,9 @@ import { formatBytes, formatNs, formatParameters } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
 export function reportHtml(results: Results): string {
-  const { environment, rows } = results;
+  const { environment, rows, fits = [] } = results;
   // a folder that could not be opened has none
-  const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
+  const archs = [...new Set([...rows, ...fits].map(({ arch }) => arch))].filter(Boolean);
   const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -45,8 +45,18 @@ ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${glance(rows)}
 ${charts(results)}
-${answersOf(results).map(answerSection)}
-<section>
+${answersOf(results).map((answer) => answerSection(answer, results))}
+${(rows.length > 0 || fits.length === 0) && everyRow(rows)}
+${environmentSection(environment)}
+</main>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+function everyRow(rows: readonly Row[]): Html {
+  return html`<section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
 ${table(
@@ -57,13 +67,7 @@ ${table(
 <summary>All ${fields.length} fields, as in results.json</summary>
 ${table(rows, fields.map(rawColumn))}
 </details>
-</section>
-${environmentSection(environment)}
-</main>
-</body>
-</html>
-`;
-  return page.text;
+</section>`;
 }
 
 function statuses(rows: readonly Row[]): string {
@@ -170,14 +174,22 @@ ${figures}
 </section>`;
 }
 
-function answerSection({ title, note, columns, rows }: Answer): Html {
+function answerSection({ title, note, columns, rows }: Answer, results: Results): Html {
+  const archOf = new Map([...results.rows, ...(results.fits ?? [])].map(({ model, arch }) => [model, arch]));
+  const colourOf = colours([...new Set(archOf.values())].filter(Boolean));
+  const cell = (text: string, i: number) => {
+    const { kind } = columns[i]!;
+    if (kind !== "model") return html`<td class="${kind}">${text}</td>`;
+    const name = html`${swatch(colourOf.get(archOf.get(text) ?? "") ?? "currentColor")}${text}`;
+    return i === 0 ? html`<th scope="row">${name}</th>` : html`<td>${name}</td>`;
+  };
   return html`<section>
 <h2>${title}</h2>
 <p>${note}</p>
-<div class="scroll"><table class="answer">
+<div class="scroll"><table>
 <thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
 <tbody>
-${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class="${columns[i]!.kind}">${cell}</td>`)}</tr>\n`)}</tbody>
+${rows.map((cells) => html`<tr>${cells.map(cell)}</tr>\n`)}</tbody>
 </table></div>
 </section>`;
 }
@@ -367,6 +379,7 @@ thead tr > :first-child { z-index: 2; }
 tr.refused td, tr.unsupported td { color: var(--soft); }
 tr.failed td { background: color-mix(in srgb, var(--series-6) 14%, var(--raised)); }
 td.number { max-width: 34ch; }
+td.prose { white-space: normal; min-width: 26ch; }
 tr:is(.failed, .refused, .unsupported) td.number, td:is(.failed, .refused, .unsupported) { white-space: normal; min-width: 24ch; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; margin: 0 0 16px; padding: 0; font-size: 0.9rem; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
