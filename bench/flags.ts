@@ -315,17 +315,18 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   return options;
 }
 
-/** Fields that a table must show because the rows will differ in them. */
+/** Fields that a table must show because the rows will differ in them, or because they were asked for. */
 export function varyingFields(options: BenchOptions): Field[] {
-  const lists: [Field, readonly unknown[]][] = [
-    ["peer", options.peers],
-    ["n_parallel", options.streams],
-    ["n_ubatch", options.ubatches],
+  const { peers, streams, ubatches } = options;
+  const ofStreams: Field[] = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
+  return [
+    ...when(peers.length > 1, ["peer"]),
+    ...when(streams.length > 1 || streams[0] !== 1, ofStreams),
+    ...when(ubatches.length > 1, ["n_ubatch"]),
   ];
-  return lists
-    .filter(([, list]) => list.length > 1 || (list === options.streams && list[0] !== 1))
-    .map(([field]) => field);
 }
+
+const when = (condition: boolean, fields: Field[]): Field[] => (condition ? fields : []);
 
 /**
  * Rewrites a command line for commander: one dash before several letters becomes two, "_" in a flag "-"; a flag

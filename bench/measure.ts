@@ -12,6 +12,7 @@ import type { Resident } from "./meters/resident.ts";
 import { filled, held } from "./meters/theory.ts";
 import { mean } from "./stats.ts";
 import type { Test } from "./tests.ts";
+import { generateTimed, prefillTimed, type Timed } from "./timed.ts";
 
 export interface Measured {
   /** A session of the test's streams and chunk. */
@@ -63,6 +64,8 @@ export async function measureMemory(
 export interface TimeFigures {
   samplesNs: number[];
   ttftNs: number;
+  /** Of all repetitions and streams. */
+  latenciesNs: number[];
   gpuNs: number | null;
   submitsPerToken: number;
 }
@@ -97,16 +100,18 @@ export async function measureTime(
     }
     const samplesNs: number[] = [];
     const firsts: number[] = [];
+    const latenciesNs: number[] = [];
     let submitted = 0;
     for (let r = 1; r <= repetitions; r++) {
       await onRun(`repetition ${r} of ${repetitions}`);
       await restart();
       const before = submits.count();
-      const { started, first, ended } = await repetition(timed);
+      const { started, first, ended, latenciesNs: latencies } = await repetition(timed);
       submitted += submits.count() - before;
       samplesNs.push((ended - started) * 1e6);
+      for (const latency of latencies) latenciesNs.push(latency);
       // after a prompt alone, one token is drawn for the time to the first
-      firsts.push(((first || (await generate(session, 1)).first) - started) * 1e6);
+      firsts.push(((first || (await generateTimed(session, 1)).first) - started) * 1e6);
     }
     await onRun("timestamps");
     await restart();
@@ -116,6 +121,7 @@ export async function measureTime(
     return {
       samplesNs,
       ttftNs: mean(firsts),
+      latenciesNs,
       gpuNs: busyNs,
       submitsPerToken: submitted / repetitions / (test.n_prompt + test.n_gen),
     };
@@ -133,44 +139,18 @@ async function feed(session: Session, fill: Fill, count: number): Promise<void> 
     await session.prefill(session.positions.map((position) => fill.ids(piece, position)));
 }
 
-interface Timed extends Omit<Measured, "open"> {
+interface Repetition extends Omit<Measured, "open"> {
   session: Session;
 }
 
-interface Repetition {
-  /** performance.now() at each of them; `first`: the first generated id, 0 where none was asked for. */
-  started: number;
-  first: number;
-  ended: number;
-}
-
-/**
- * The timed part of a test: prompt, then generation. Generation ends when the last id of every stream is in
- * JavaScript, a prompt alone when the GPU is done.
- */
-async function repetition({ session, fill, test, machine }: Timed): Promise<Repetition> {
+/** The timed part of a test: prompt, then generation. Latencies are of what was generated, else of the prompt. */
+async function repetition({ session, fill, test, machine }: Repetition): Promise<Timed> {
   const { n_prompt, n_gen } = test;
-  const prompt = session.positions.map((position) => fill.ids(n_prompt, position));
+  const prompts = session.positions.map((position) => fill.ids(n_prompt, position));
+  if (n_gen === 0) return prefillTimed(session, machine, prompts);
   const started = performance.now();
-  if (n_prompt > 0) await session.prefill(prompt);
-  if (n_gen > 0) return { started, ...(await generate(session, n_gen)) };
-  await machine.idle();
-  return { started, first: 0, ended: performance.now() };
-}
-
-/** Reads `tokens` tokens of every stream. */
-async function generate(session: Session, tokens: number): Promise<{ first: number; ended: number }> {
-  let first = 0;
-  let ended = 0;
-  await Promise.all(
-    session.streams.map(async (stream) => {
-      for await (const _ of stream.stream({ maxTokens: tokens })) {
-        ended = performance.now();
-        first ||= ended;
-      }
-    }),
-  );
-  return { first, ended };
+  if (n_prompt > 0) await session.prefill(prompts);
+  return { ...(await generateTimed(session, n_gen)), started };
 }
 
 function countSubmits(queue: GPUQueue): { count(): number; stop(): void } {

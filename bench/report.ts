@@ -45,7 +45,7 @@ ${glance(rows)}
 ${charts(results)}
 <section>
 <h2>Every row</h2>
-<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
+<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run. <em>Latency</em> is the time from one result to the next: of a token, or of a chunk of a prompt; tokens that come back in one submit share its time.</p>
 ${table(
   rows,
   readable.filter(({ needed }) => needed?.(rows) ?? true),
@@ -199,12 +199,42 @@ const readable: Column[] = [
     title: "streams",
     kind: "number",
     cell: (row) => String(row.n_parallel),
-    needed: (rows) => rows.some(({ n_parallel }) => n_parallel > 1),
+    needed: severalStreams,
   },
   { title: "t/s", kind: "number", cell: speed },
+  {
+    title: "t/s a stream",
+    kind: "number",
+    cell: (row) => show(row.avg_ts_stream, (rate) => rate.toFixed(2)),
+    needed: severalStreams,
+  },
+  {
+    title: "latency, median",
+    kind: "number",
+    cell: (row) => show(row.latency_p50_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p50_ns }) => latency_p50_ns !== null),
+  },
+  {
+    title: "95%",
+    kind: "number",
+    cell: (row) => show(row.latency_p95_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p95_ns }) => latency_p95_ns !== null),
+  },
   { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
   { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
   { title: "state + kv", kind: "number", cell: (row) => show(measuredBytes(row), formatBytes) },
+  {
+    title: "a stream",
+    kind: "number",
+    cell: (row) => show(row.bytes_per_stream, (bytes) => formatBytes(Math.round(bytes))),
+    needed: severalStreams,
+  },
+  {
+    title: "streams a GiB",
+    kind: "number",
+    cell: (row) => show(row.streams_per_gib, (streams) => streams.toFixed(1)),
+    needed: severalStreams,
+  },
   { title: "theory", kind: "number", cell: (row) => show(theoryBytes(row), formatBytes) },
   { title: "weights", kind: "number", cell: (row) => show(row.mem_weights, formatBytes) },
   { title: "asked", kind: "number", cell: (row) => show(row.mem_asked, formatBytes) },
@@ -237,6 +267,10 @@ const readable: Column[] = [
     cell: (row) => `${row.adapter ?? ""}${row.software ? " (software)" : ""}`,
   },
 ];
+
+function severalStreams(rows: readonly Row[]): boolean {
+  return rows.some(({ n_parallel }) => n_parallel > 1);
+}
 
 const rawColumn = (field: Field): Column => ({
   title: field,

@@ -99,10 +99,13 @@ export interface Row {
   nmse_vs_reference: number | null;
   /** Tokens a second of one stream: avg_ts / n_parallel. */
   avg_ts_stream: number | null;
-  /** Nanoseconds from one result to the next, median and 95th percentile: of a token generated, or of a chunk of a prompt. */
+  /**
+   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated (ids come back a submit at a
+   * time; those that come together share its time), or of a chunk of a prompt.
+   */
   latency_p50_ns: number | null;
   latency_p95_ns: number | null;
-  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds beside the weights. */
+  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds, the weights not in it. */
   bytes_per_stream: number | null;
   streams_per_gib: number | null;
   /** Pairs of query and key that the timed part scores, all layers, heads and streams: what the pattern asks for. */

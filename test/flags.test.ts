@@ -197,7 +197,8 @@ test("help names every flag as its users write it, with examples", () => {
 });
 
 test("fields that differ between rows are named", () => {
-  expect(varyingFields(options("-npl 1,2"))).toEqual(["n_parallel"]);
-  expect(varyingFields(options("-npl 4 -ub 8,16"))).toEqual(["n_parallel", "n_ubatch"]);
+  const ofStreams = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
+  expect(varyingFields(options("-npl 1,2"))).toEqual(ofStreams);
+  expect(varyingFields(options("-npl 4 -ub 8,16"))).toEqual([...ofStreams, "n_ubatch"]);
   expect(varyingFields(options(""))).toEqual([]);
 });
