@@ -5,14 +5,23 @@ import { mkdir, rmdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { checkpoints, modelFolder, project } from "./commandLine.ts";
 import { identity } from "./fields.ts";
-import { type BenchOptions, varyingFields } from "./flags.ts";
+import { type BenchOptions, testsOf, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import type { Environment, Field, Row, Verdict } from "./row.ts";
+import {
+  type Alternation,
+  type Environment,
+  emptyQuality,
+  type Field,
+  type Quality,
+  type Results,
+  type Row,
+  type Verdict,
+} from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { subjectsOf } from "./subject.ts";
-import { expandTests, type Test } from "./tests.ts";
+import type { Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -34,9 +43,11 @@ export class BenchRun {
   readonly #progress;
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
-  /** Name of the model in hand, and how many of its rows are finished. */
+  readonly #quality: Quality[] = [];
+  readonly #alternations: Alternation[] = [];
+  /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
-  #finished = 0;
+  #finished = { stages: 0, rows: 0 };
   #ended = false;
 
   constructor(options: BenchOptions, environment: Environment) {
@@ -44,12 +55,13 @@ export class BenchRun {
     this.subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
     this.#options = options;
     this.#environment = environment;
-    this.#tests = expandTests(options);
+    this.#tests = testsOf(options);
     this.#extra = varyingFields(options);
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
-    this.#progress = wanted ? createProgress(this.subjects.length, this.#tests) : noProgress;
+    const stages = [...(options.quality ? ["quality"] : []), ...this.#tests];
+    this.#progress = wanted ? createProgress(this.subjects.length, stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -66,7 +78,7 @@ export class BenchRun {
 
   /** Takes the folder away again where nothing came to lie in it. */
   async leaveNothingEmpty(): Promise<void> {
-    if (this.#made && this.#rows.length === 0) await rmdir(this.#folder).catch(() => {});
+    if (this.#made && this.#empty) await rmdir(this.#folder).catch(() => {});
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -84,12 +96,18 @@ export class BenchRun {
       this.#ended = true;
       this.#progress.clear();
     }
-    if (this.#rows.length === 0) return { failed: false, report: null };
-    this.#print((printer) => printer.footer(environment, this.#rows));
-    const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
+    if (this.#empty) return { failed: false, report: null };
+    const results: Results = { schema: "longtape/1", environment, rows: this.#rows };
+    if (this.#quality.length > 0) results.quality = this.#quality;
+    if (this.#alternations.length > 0) results.alternations = this.#alternations;
+    this.#print((printer) => printer.footer(results));
     const { report } = await writeResults(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
-    return { failed: this.#rows.some(({ status }) => status === "failed"), report };
+    return { failed: [...this.#rows, ...this.#quality].some(({ status }) => status === "failed"), report };
+  }
+
+  get #empty(): boolean {
+    return this.#rows.length + this.#quality.length === 0;
   }
 
   /** What a runtime tells. */
@@ -110,6 +128,13 @@ export class BenchRun {
       case "curve":
         this.#environment.curves!.push(event.curve);
         break;
+      case "quality":
+        this.#quality.push(event.quality);
+        this.#progress.done(this.#model, "quality", this.#finished.stages++);
+        break;
+      case "alternation":
+        this.#alternations.push(event.alternation);
+        break;
       case "hidden":
         this.#environment.tab_hidden = true;
         break;
@@ -128,7 +153,7 @@ export class BenchRun {
     this.#print((printer) => printer.header(this.#environment));
     for (const subject of this.subjects) {
       this.#model = subject.model;
-      this.#finished = 0;
+      this.#finished = { stages: 0, rows: 0 };
       try {
         await runtime.run(subject, this.#tests);
       } catch (error) {
@@ -136,7 +161,9 @@ export class BenchRun {
         const { message, stack } = error as Error;
         this.take({ type: "trace", stack: stack ?? message });
         const reason = message.split("\n", 1)[0]!;
-        for (const test of this.#tests.slice(this.#finished)) {
+        if (this.#options.quality && this.#finished.stages === 0)
+          this.take({ type: "quality", quality: { ...emptyQuality(subject), status: "failed", reason } });
+        for (const test of this.#tests.slice(this.#finished.rows)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -149,7 +176,8 @@ export class BenchRun {
   #addRow(row: Row): void {
     this.#rows.push(row);
     this.#print((printer) => printer.row(row));
-    this.#progress.done(this.#model, row.test, this.#finished++);
+    this.#finished.rows++;
+    this.#progress.done(this.#model, row.test, this.#finished.stages++);
   }
 
   #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {

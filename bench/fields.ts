@@ -4,7 +4,7 @@ import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import { closedFields, type Layers } from "./closed.ts";
-import type { MemoryFigures, TimeFigures } from "./measure.ts";
+import type { Held, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
 import type { Roof } from "./meters/roof.ts";
 import { held, type Theory } from "./meters/theory.ts";
@@ -80,7 +80,7 @@ export function closedOf(parameters: number, layers: Layers[], test: Test) {
 }
 
 export function memoryFields(
-  { live, peak, asked, resident }: MemoryFigures,
+  { live, peak, asked, resident }: Held,
   before: Resident | null,
   theory: Theory,
   closed: ReturnType<typeof closedOf> | null,

@@ -22,12 +22,16 @@ export interface Measured {
   test: Test;
 }
 
-export interface MemoryFigures {
+/** What a session holds at one time. */
+export interface Held {
   /** Our own count at the end of the test: all that the engine holds. */
   live: Bytes;
   peak: number;
   asked: number;
   resident: Resident | null;
+}
+
+export interface MemoryFigures extends Held {
   /** The streams before the clock starts, for the timed runs. */
   filled: Snapshot;
 }

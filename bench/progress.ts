@@ -86,7 +86,7 @@ export function createProgress(
       time ??= new TimeLeft(models, tests, performance.now());
       time.step(test, performance.now());
       if (!place.isTTY) return;
-      const line = `[${time.rows + 1}/${time.of}] ${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
+      const line = `[${Math.min(time.rows + 1, time.of)}/${time.of}] ${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
       place.write(`\r${line.slice(0, (place.columns || 80) - 1)}\x1b[K`);
       shown = true;
     },

@@ -208,6 +208,16 @@ export function emptyRow(known: Partial<Row> = {}): Row {
   };
 }
 
+/** Of a model of which nothing is known yet. */
+export const emptyQuality = (known: Pick<Quality, "arch" | "model">): Quality => ({
+  ...known,
+  status: "ok",
+  reason: null,
+  bits_per_byte: null,
+  theory_bytes_at_4096: null,
+  points: [],
+});
+
 /** Where and how the rows were made. */
 export interface Environment {
   /** The command line, or the page's address. */
@@ -264,10 +274,45 @@ export interface Curve {
   points: { context: number; bytes: number }[];
 }
 
+/** How well one model predicts text that it has not seen. */
+export interface Quality {
+  arch: string;
+  model: string;
+  status: Status;
+  reason: string | null;
+  /** Mean over 64 windows of 256 tokens, each from an empty state: how the shipped models were judged when trained. */
+  bits_per_byte: number | null;
+  /** Bytes of state and kv of one stream at 4,096 tokens, by the ledger. */
+  theory_bytes_at_4096: number | null;
+  /** Of one long stream: the mean over the tokens after the point before, up to `context`. */
+  points: { context: number; bits_per_byte: number }[];
+}
+
+/** Speed of generation after a long stream, against its speed at the stream's beginning, by turns. */
+export interface Alternation {
+  arch: string;
+  model: string;
+  n_parallel: number;
+  n_gen: number;
+  /** Tokens in the context. */
+  from: number;
+  to: number;
+  /** Tokens a second at `to` over those at `from`: of every round. */
+  ratios: number[];
+  /** Median of the rounds, and the interval that holds the true one with 95% (sign test); null where there is none. */
+  ratio: number | null;
+  low: number | null;
+  high: number | null;
+  /** How it was brought about; or why there is none. */
+  method: string;
+}
+
 export interface Results {
   schema: "longtape/1";
   environment: Environment;
   rows: Row[];
+  quality?: Quality[];
+  alternations?: Alternation[];
 }
 
 /** Tokens that the context holds when the test ends. */
@@ -283,6 +328,23 @@ export function adapterName(adapter: Adapter | null): string {
   const { vendor, architecture, device, description } = adapter;
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed adapter";
 }
+
+/** An alternation in one sentence. */
+export function alternationSentence(found: Alternation): string {
+  const { model, n_parallel, to, ratio, low, high, ratios, method } = found;
+  const name = `${model}${n_parallel > 1 ? ` in ${n_parallel} streams` : ""}`;
+  const depth = to.toLocaleString("en-US");
+  if (ratio === null || low === null || high === null)
+    return `${name}: generation at ${depth} was not set beside depth 0: ${method}`;
+  const [r, l, h] = [ratio, low, high].map((value) => value.toFixed(3));
+  return `${name}: generation at ${depth} runs at ${r} [${l}, ${h}] of its speed at depth 0, ${ratios.length} rounds`;
+}
+
+/** The best first; what could not be measured last. */
+export const byBits = (quality: readonly Quality[]): Quality[] =>
+  quality.toSorted(
+    (a, b) => (a.bits_per_byte ?? Number.POSITIVE_INFINITY) - (b.bits_per_byte ?? Number.POSITIVE_INFINITY),
+  );
 
 function sum(state: number | null, kv: number | null): number | null {
   return state === null && kv === null ? null : (state ?? 0) + (kv ?? 0);

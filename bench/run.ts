@@ -2,19 +2,20 @@
 // Dawn. It knows no command line and no file system; what it finds it gives away as finished rows.
 
 import * as v from "valibot";
-import { OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { type Verdict as RaceVerdict, race } from "../engine/tune.ts";
 import { openCheckpoint, readJson } from "../models/checkpoint.ts";
-import { type Config, ConfigError } from "../models/config.ts";
+import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
+import { curvesOf, runCurve } from "./curve.ts";
+import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
-import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
+import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
 import { measureMemory, measureTime } from "./measure.ts";
 import { ADAPTER, adapterFacts } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
@@ -22,7 +23,16 @@ import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, held, theoryOf, usedBy } from "./meters/theory.ts";
-import type { Curve, Environment, Row, Status, Verdict } from "./row.ts";
+import { measureQuality } from "./quality.ts";
+import {
+  type Alternation,
+  type Curve,
+  type Environment,
+  emptyQuality,
+  type Quality,
+  type Row,
+  type Verdict,
+} from "./row.ts";
 import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 
@@ -47,6 +57,10 @@ export interface Settings {
   seed: number;
   /** Bytes that may be held; null: as many as there are. */
   maxBytes: number | null;
+  /** Are the tests stretches of one stream, end to end (tests.ts, curveTests)? */
+  curve?: boolean;
+  /** Tokens of the long stream whose bits a byte are measured, before any test; left out: nothing of the kind. */
+  quality?: number | null;
   build_commit: string | null;
   version: string | null;
 }
@@ -57,6 +71,8 @@ export type BenchEvent =
   | { type: "step"; test: string | null; what: string }
   | { type: "verdict"; verdict: Verdict }
   | { type: "curve"; curve: Curve }
+  | { type: "quality"; quality: Quality }
+  | { type: "alternation"; alternation: Alternation }
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;
@@ -64,7 +80,7 @@ export type Emit = (event: BenchEvent) => void | Promise<void>;
 export type Facts = Pick<Environment, "adapter" | "limits" | "features" | "clock_quantum_ns">;
 
 /** A subject that is loaded. */
-interface Loaded {
+export interface Loaded {
   engine: Engine;
   machine: GpuMachine;
   subject: Subject;
@@ -76,6 +92,8 @@ interface Loaded {
   gates: Map<string, number>;
   /** What was resident before it was loaded. */
   resident: Resident | null;
+  /** null until they are measured. */
+  bitsPerByte: number | null;
 }
 
 /** Curves go on past the deepest test, and never end before this many tokens. */
@@ -109,13 +127,22 @@ export class Bench {
       loaded = await this.#load(subject, tests, emit);
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
-      for (const test of tests)
-        await emit({ type: "row", row: { ...this.#row(subject, test), ...failure(error, "preflight") } });
+      const failed = failure(error, "preflight");
+      if (this.#settings.quality)
+        await emit({ type: "quality", quality: { ...emptyQuality(subject), ...failed } });
+      for (const test of tests) await emit({ type: "row", row: { ...this.#row(subject, test), ...failed } });
       return;
     }
     const { model } = loaded;
     try {
-      for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
+      const { curve, quality } = this.#settings;
+      if (quality) {
+        const found = await measureQuality(loaded, await this.#host.text(), quality, emit);
+        loaded.bitsPerByte = found.bits_per_byte;
+        await emit({ type: "quality", quality: found });
+      }
+      if (curve) for (const stretches of curvesOf(tests)) await this.#curve(loaded, stretches, emit);
+      else for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
       const { architecture, config, machine } = model.loaded;
       const deepest = Math.max(CURVE_TOKENS, CURVE_FACTOR * Math.max(...tests.map(held)));
       const points = await curveOf(machine.variants, architecture, config, deepest);
@@ -170,7 +197,7 @@ export class Bench {
     const { architecture, config } = openConfig(rawConfig);
     if (tune ?? !engine.adapter!.software) {
       await step("racing variants");
-      const contests = await usedBy(machine.variants, architecture, config, tests);
+      const contests = await usedBy(machine.variants, architecture, config, this.#raced(tests));
       await this.#counter.paused(() =>
         race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
       );
@@ -186,23 +213,35 @@ export class Bench {
       const fill = await fillFor(model, await this.#host.text(), deepest, seed);
       const reference = new Reference(load, fill.ids(GATE_TOKENS));
       const layers = layersOf(rawConfig);
-      return { engine, machine, subject, model, layers, fill, reference, gates: new Map(), resident };
+      return {
+        engine,
+        machine,
+        subject,
+        model,
+        layers,
+        fill,
+        reference,
+        gates: new Map(),
+        resident,
+        bitsPerByte: null,
+      };
     } catch (error) {
       model.destroy();
       throw error;
     }
   }
 
+  /** Those tests that run every kernel at every size: of a long stream its ends, since the ledger starts each anew. */
+  #raced(tests: readonly Test[]): readonly Test[] {
+    if (!this.#settings.curve) return tests;
+    return curvesOf(tests).flatMap((stretches) => [stretches[0]!, stretches.at(-1)!]);
+  }
+
   async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
-    const { machine, model, layers, fill, subject } = loaded;
+    const { machine, model, layers, fill } = loaded;
     const step = async (what: string) => emit({ type: "step", test: testName(test), what });
     const { delaySeconds, repetitions, warmup } = this.#settings;
-    let row: Row = {
-      ...this.#row(subject, test),
-      arch: model.name,
-      model_n_params: model.parameters,
-      fill: fill.kind,
-    };
+    let row = this.#rowOf(loaded, test);
     // until a session of the test was opened, "no" is the answer of the preflight
     let phase: Phase = "preflight";
     try {
@@ -217,10 +256,8 @@ export class Bench {
       row = { ...row, ...theoryFields(theory, test), ...closed };
 
       row.nmse_vs_reference = await this.#gate(loaded, test, step);
-      if (!(row.nmse_vs_reference <= GATE_NMSE)) {
-        const reason = `the logits differ from the CPU machine's by an NMSE of ${row.nmse_vs_reference}, at most ${GATE_NMSE} is wanted`;
-        return { ...row, status: "failed", reason };
-      }
+      const reason = refusal(row.nmse_vs_reference);
+      if (reason) return { ...row, status: "failed", reason };
       await step("memory");
       const open = async () => {
         const session = await model.session({ streams: test.n_parallel, chunk: test.n_ubatch });
@@ -241,6 +278,20 @@ export class Bench {
     }
   }
 
+  /** The stretches of one stream. */
+  #curve(loaded: Loaded, stretches: readonly Test[], emit: Emit): Promise<void> {
+    const host = {
+      counter: this.#counter,
+      roof: this.#roof!,
+      warmup: this.#settings.warmup,
+      resident: () => this.#host.resident(),
+      row: (test: Test) => this.#rowOf(loaded, test),
+      nmse: (test: Test) =>
+        this.#gate(loaded, test, async (what) => emit({ type: "step", test: testName(test), what })),
+    };
+    return runCurve(loaded, stretches, host, emit);
+  }
+
   async #gate(
     { gates, reference, model }: Loaded,
     { n_parallel, n_ubatch }: Test,
@@ -253,6 +304,16 @@ export class Bench {
     const found = await reference.nmse(model, { streams: n_parallel, chunk: n_ubatch });
     gates.set(key, found);
     return found;
+  }
+
+  #rowOf({ subject, model, fill, bitsPerByte }: Loaded, test: Test): Row {
+    return {
+      ...this.#row(subject, test),
+      arch: model.name,
+      model_n_params: model.parameters,
+      fill: fill.kind,
+      bits_per_byte: bitsPerByte,
+    };
   }
 
   #row(subject: Subject, test: Test): Row {
@@ -270,17 +331,3 @@ function told({ key, winner, ms }: RaceVerdict): Verdict {
     times_ns: Object.fromEntries(Object.entries(ms).map(([name, value]) => [name, value * 1e6])),
   };
 }
-
-type Phase = "preflight" | "run";
-
-/** What cannot be is `unsupported`, what does not fit is `refused`; anything else has failed. */
-function failure(error: unknown, phase: Phase): { status: Status; reason: string } {
-  const message = error instanceof Error ? error.message : String(error);
-  const reason = message.replace(/\s+/g, " ");
-  if (error instanceof ConfigError) return { status: "unsupported", reason };
-  const refused = error instanceof OutOfMemoryError || (phase === "preflight" && error instanceof UsageError);
-  return { status: refused ? "refused" : "failed", reason };
-}
-
-const stackOf = (error: unknown): string =>
-  error instanceof Error ? (error.stack ?? error.message) : `${error}`;

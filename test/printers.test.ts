@@ -119,9 +119,7 @@ test("csv gives a spreadsheet no formula", () => {
 test("json is results.json, streamed or whole", () => {
   const printer = createPrinter("json");
   const streamed =
-    printer.header(environment) +
-    rows.map((row) => printer.row(row)).join("") +
-    printer.footer(environment, rows);
+    printer.header(environment) + rows.map((row) => printer.row(row)).join("") + printer.footer(results);
   expect(JSON.parse(streamed)).toEqual(results);
   const whole = formatResults("json", results);
   expect(JSON.parse(whole)).toEqual(results);
@@ -131,7 +129,7 @@ test("json is results.json, streamed or whole", () => {
 test("json without rows is still json", () => {
   const empty = { ...results, rows: [] };
   const printer = createPrinter("json");
-  expect(JSON.parse(printer.header(environment) + printer.footer(environment, []))).toEqual(empty);
+  expect(JSON.parse(printer.header(environment) + printer.footer(empty))).toEqual(empty);
   expect(JSON.parse(formatResults("json", empty))).toEqual(empty);
 });
 

@@ -1,12 +1,21 @@
-import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
+import {
+  adapterName,
+  alternationSentence,
+  byBits,
+  type Field,
+  measuredBytes,
+  type Quality,
+  type Row,
+  theoryBytes,
+} from "../row.ts";
 import { formatBytes, formatNs, formatParameters } from "../units.ts";
 import type { Printer } from "./printer.ts";
 
-interface Column {
+interface Column<T = Row> {
   title: string;
   width: number;
   align: "left" | "right";
-  cell(row: Row): string;
+  cell(row: T): string;
 }
 
 /**
@@ -31,20 +40,36 @@ export function markdownPrinter(extra: readonly Field[] = []): Printer {
     right("err %", 6, (row) => optional(row.theory_err_pct, (value) => value.toFixed(2))),
     right("t/s", 20, speed),
   ];
-  const line = (cells: string[]) => `| ${cells.join(" | ")} |\n`;
   return {
-    header: () =>
-      line(columns.map((column) => pad(column.title, column))) +
-      line(
-        columns.map(({ width, align }) =>
-          align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`,
-        ),
-      ),
+    header: () => head(columns),
     row: (row) => line(columns.map((column) => pad(column.cell(row), column))),
-    footer: ({ build_commit, versions, adapter }) =>
+    footer: ({ environment: { build_commit, versions, adapter }, quality = [], alternations = [] }) =>
+      `${qualityTable(quality)}${alternations.map((found) => `\n${escapeMarkdown(alternationSentence(found))}\n`).join("")}` +
       `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
       `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n`,
   };
+}
+
+/** Bits a byte beside what is carried from token to token; the best first. */
+function qualityTable(quality: readonly Quality[]): string {
+  if (quality.length === 0) return "";
+  const title = "state+kv at 4,096 tokens";
+  const columns: [Column<Quality>, ...Column<Quality>[]] = [
+    left("model", 24, ({ model }) => escapeMarkdown(model)),
+    right("bits a byte", 11, (found) => optional(found.bits_per_byte, (bits) => bits.toFixed(4))),
+    right(title, title.length, (found) => optional(found.theory_bytes_at_4096, formatBytes)),
+    right("over one stream", 30, streamed),
+  ];
+  return `\n${head(columns)}${byBits(quality)
+    .map((found) => line(columns.map((column) => pad(column.cell(found), column))))
+    .join("")}`;
+}
+
+/** The end of the stream, or why there is none. */
+function streamed({ points, status, reason }: Quality): string {
+  const end = points.at(-1);
+  const figures = end && `${end.bits_per_byte.toFixed(4)} up to ${end.context.toLocaleString("en-US")}`;
+  return [figures, status !== "ok" && escapeMarkdown(`${status}: ${reason}`)].filter(Boolean).join("; ");
 }
 
 /** Figures that do not read well as they are stored. */
@@ -65,21 +90,31 @@ export function escapeMarkdown(text: string): string {
     .replaceAll("](", "]\\(");
 }
 
-const left = (title: string, width: number, cell: (row: Row) => string): Column => ({
+const left = <T = Row>(title: string, width: number, cell: (row: T) => string): Column<T> => ({
   title,
   width,
   align: "left",
   cell,
 });
-const right = (title: string, width: number, cell: (row: Row) => string): Column => ({
+const right = <T = Row>(title: string, width: number, cell: (row: T) => string): Column<T> => ({
   title,
   width,
   align: "right",
   cell,
 });
 
-const pad = (text: string, { width, align }: Column): string =>
+type Shape = Pick<Column, "title" | "width" | "align">;
+
+const pad = (text: string, { width, align }: Shape): string =>
   align === "left" ? text.padEnd(width) : text.padStart(width);
+
+const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
+
+const head = (columns: readonly Shape[]): string =>
+  line(columns.map((column) => pad(column.title, column))) +
+  line(
+    columns.map(({ width, align }) => (align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)),
+  );
 
 function backend(row: Row): string {
   const name = row.backend ?? "";
