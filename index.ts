@@ -11,6 +11,7 @@ export {
 } from "./engine/errors.ts";
 export type { AdapterDescription } from "./engine/gpuDevice.ts";
 export type { LoadProgress } from "./engine/loadModel.ts";
+export type { Mark } from "./engine/mark.ts";
 export type { Session, SessionOptions } from "./engine/session.ts";
 export type { Snapshot } from "./engine/snapshot.ts";
 export type { Stream, StreamOptions } from "./engine/stream.ts";

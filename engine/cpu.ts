@@ -11,8 +11,8 @@ export class CpuMachine implements Machine {
   readonly variants = new VariantTable("cpu", new Set());
   readonly #tally = new Tally();
   readonly #buffers = new Map<Storage, ArrayBuffer>();
-  /** A paged tensor as one dense array, which is what a reference sees. */
-  readonly #dense = new WeakMap<Tensor, { capacity: number; data: Float32Array }>();
+  /** A paged tensor as one dense array, which is what a reference sees: it stands for the tensor's first page. */
+  readonly #dense = new WeakMap<Storage, { capacity: number; data: Float32Array }>();
 
   readonly maxBytes = Number.POSITIVE_INFINITY;
   readonly maxBindingBytes = Number.POSITIVE_INFINITY;
@@ -45,8 +45,11 @@ export class CpuMachine implements Machine {
   }
 
   copy(pairs: readonly (readonly [Storage, Storage])[]): void {
-    for (const [from, to] of pairs)
+    for (const [from, to] of pairs) {
       new Uint8Array(this.#buffers.get(to)!).set(new Uint8Array(this.#buffers.get(from)!));
+      const dense = this.#dense.get(from);
+      if (dense) this.#dense.set(to, { ...dense, data: dense.data.slice() });
+    }
   }
 
   async prepare(): Promise<void> {}
@@ -75,7 +78,8 @@ export class CpuMachine implements Machine {
   #paged(tensor: Tensor): Float32Array {
     const { shape, pagedAxis } = tensor.spec;
     const capacity = shape[pagedAxis!]!;
-    const held = this.#dense.get(tensor);
+    const page = tensor.storages[0];
+    const held = page && this.#dense.get(page);
     if (held?.capacity === capacity) return held.data;
     const data = new Float32Array(elements(tensor.spec));
     if (held) {
@@ -89,7 +93,7 @@ export class CpuMachine implements Machine {
         );
       }
     }
-    this.#dense.set(tensor, { capacity, data });
+    if (page) this.#dense.set(page, { capacity, data });
     return data;
   }
 }

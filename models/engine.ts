@@ -102,6 +102,11 @@ export class Model {
     return Session.predict(this.loaded, options, length);
   }
 
+  /** Bytes that a mark of such a session will hold, at any length; allocates nothing. */
+  predictMark(options: SessionOptions = {}): Promise<number> {
+    return Session.predictMark(this.loaded, options);
+  }
+
   /** Frees the weights; sessions over them must be destroyed first. */
   destroy(): void {
     this.loaded.destroy();

@@ -129,7 +129,7 @@ describe("a shadow", () => {
     const { architecture, config, weights } = model.loaded;
     const layout = laySession(architecture, config, weights, { B: 2, chunk: 1, allLogits: false });
     const { carried, io } = layout;
-    const shadow = new Shadow(carried, io.view(1));
+    const shadow = new Shadow(layout, { category: "scratch", label: "for roll-back" });
     await machine.allocate([...carried.fixed, ...carried.sides.flat(), ...io.storages, ...shadow.storages]);
     expect(() => shadow.putBack(machine)).toThrow("no shadow was taken");
     const fill = (parity: 0 | 1, by: number) => {

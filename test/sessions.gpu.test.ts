@@ -205,6 +205,17 @@ for (const name of goldens) {
       });
     });
 
+    test("a cache filled at random is the CPU machine's, bit for bit", async () => {
+      const run = async (s: Session) => {
+        await s.fillCache(70, 3);
+        await s.fillCache(250, 4);
+        const { tensors } = await s.snapshot();
+        return [...tensors].filter(([path]) => path !== "last" && path !== "logits");
+      };
+      const options = { streams: 2, chunk: 8 };
+      expect(await using(model, options, run)).toEqual(await using(reference, options, run));
+    });
+
     test("what is asked is what theory says, across page and window edges", async () => {
       for (const streams of [1, 3]) {
         const options = { streams, chunk: 64 };
