@@ -29,6 +29,7 @@ await runCommand(async (argv, signal) => {
     tune: options.tune ?? (options.quick ? null : true),
     seed,
     maxBytes,
+    fill: options.fill,
     curve: options.curve !== null,
     quality: options.quality ? QUALITY_TOKENS : null,
     build_commit: environment.build_commit,

@@ -2,7 +2,7 @@
 
 import type { GpuMachine } from "../engine/gpu.ts";
 import { formatBytes, total } from "../engine/memory.ts";
-import type { Session } from "../engine/session.ts";
+import { Session } from "../engine/session.ts";
 import type { Snapshot } from "../engine/snapshot.ts";
 import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedOf, memoryFields, speedFields, theoryFields } from "./fields.ts";
@@ -82,12 +82,12 @@ export async function runCurve(
     return;
   }
   try {
+    const to = Math.max(...stream.positions);
     const onRound = (what: string) => emit({ type: "step", test: row.test, what });
     const found = await stream.alternate(onRound).catch(async (error: unknown) => {
       await emit({ type: "trace", stack: stackOf(error) });
       return noRounds(failure(error, phase).reason);
     });
-    const to = Math.max(...stream.positions);
     const about = { arch: model.name, model: row.model, n_parallel: streams, n_gen: GENERATED, from: 0, to };
     await emit({ type: "alternation", alternation: { ...about, ...found } });
   } finally {
@@ -168,26 +168,37 @@ class LongStream {
 
   /** Generation at both ends in turn, the order changed every round. */
   async alternate(onRound: (what: string) => void | Promise<void>): Promise<Rounds> {
-    const first = this.#first;
-    if (!first) return noRounds("the cache would have to be restored through JavaScript");
     const session = this.#session;
-    const last = await session.snapshot();
-    const timeAt = async (snapshot: Snapshot) => {
-      await session.restore(snapshot);
+    const timeAfter = async (session: Session, back: () => Promise<void>) => {
+      await back();
       await this.#machine.idle();
       const { started, ended } = await generateTimed(session, GENERATED);
       return ended - started;
     };
-    const ratios = await this.#host.counter.paused(() =>
-      alternating(
-        () => timeAt(first.snapshot),
-        () => timeAt(last),
-        onRound,
-      ),
-    );
-    await session.restore(last);
-    const method = `snapshots of ${formatBytes(last.bytes)} restored by turns`;
-    return { ratios, ratio: median(ratios), ...medianInterval(ratios), method };
+    const rounds = (first: () => Promise<number>, last: () => Promise<number>) =>
+      this.#host.counter.paused(() => alternating(first, last, onRound));
+    if (this.#first) {
+      const first = this.#first.snapshot;
+      const last = await session.snapshot();
+      const ratios = await rounds(
+        () => timeAfter(session, () => session.restore(first)),
+        () => timeAfter(session, () => session.restore(last)),
+      );
+      return summary(ratios, `snapshots of ${formatBytes(last.bytes)} restored into one session`);
+    }
+    const { chunk, streams } = session;
+    const young = await Session.open(session.model, { streams: streams.length, chunk });
+    try {
+      await young.prefill(young.positions.map(() => this.#fill.ids(1)));
+      const [first, last] = [await young.mark(), await session.mark()];
+      const ratios = await rounds(
+        () => timeAfter(young, () => young.rollback(first)),
+        () => timeAfter(session, () => session.rollback(last)),
+      );
+      return summary(ratios, "two sessions, each rolled back: a snapshot of pages grows with the context");
+    } finally {
+      young.destroy();
+    }
   }
 
   destroy(): void {
@@ -220,6 +231,13 @@ class LongStream {
 }
 
 type Rounds = Pick<Alternation, "ratios" | "ratio" | "low" | "high" | "method">;
+
+const summary = (ratios: number[], method: string): Rounds => ({
+  ratios,
+  ratio: median(ratios),
+  ...medianInterval(ratios),
+  method,
+});
 
 const noRounds = (method: string): Rounds => ({ ratios: [], ratio: null, low: null, high: null, method });
 

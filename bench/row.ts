@@ -40,7 +40,10 @@ export interface Row {
   n_parallel: number;
   /** Most tokens in one prefill chunk. */
   n_ubatch: number | null;
-  /** What prompt and depth were filled with: "text" (the shipped text) or "random" (seeded ids). */
+  /**
+   * What prompt and depth were filled with: "text" (the shipped text), "random" (seeded ids), or "random cache": the depth's
+   * keys and values are random numbers that were never computed from tokens.
+   */
   fill: string | null;
   /** Nanoseconds a repetition: mean, sample standard deviation, every repetition. */
   avg_ns: number | null;

@@ -12,17 +12,18 @@ import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
 import { curvesOf, runCurve } from "./curve.ts";
+import { Depths } from "./depth.ts";
 import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
 import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
-import { measureMemory, measureTime } from "./measure.ts";
+import { Measurement } from "./measure.ts";
 import { ADAPTER, adapterFacts } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
 import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
-import { curveOf, held, theoryOf, usedBy } from "./meters/theory.ts";
+import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
 import { measureQuality } from "./quality.ts";
 import {
   type Alternation,
@@ -57,6 +58,8 @@ export interface Settings {
   seed: number;
   /** Bytes that may be held; null: as many as there are. */
   maxBytes: number | null;
+  /** What depth is made of in a model with a cache: tokens of the text that are fed, or random keys and values. */
+  fill?: "text" | "random";
   /** Are the tests stretches of one stream, end to end (tests.ts, curveTests)? */
   curve?: boolean;
   /** Tokens of the long stream whose bits a byte are measured, before any test; left out: nothing of the kind. */
@@ -87,6 +90,7 @@ export interface Loaded {
   model: Model;
   layers: Layers[] | null;
   fill: Fill;
+  depths: Depths;
   reference: Reference;
   /** NMSE by streams and chunk. */
   gates: Map<string, number>;
@@ -213,6 +217,7 @@ export class Bench {
       const fill = await fillFor(model, await this.#host.text(), deepest, seed);
       const reference = new Reference(load, fill.ids(GATE_TOKENS));
       const layers = layersOf(rawConfig);
+      const depths = new Depths(fill, this.#settings.fill === "random" ? seed : null);
       return {
         engine,
         machine,
@@ -220,6 +225,7 @@ export class Bench {
         model,
         layers,
         fill,
+        depths,
         reference,
         gates: new Map(),
         resident,
@@ -238,12 +244,13 @@ export class Bench {
   }
 
   async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
-    const { machine, model, layers, fill } = loaded;
+    const { machine, model, layers, fill, depths } = loaded;
     const step = async (what: string) => emit({ type: "step", test: testName(test), what });
     const { delaySeconds, repetitions, warmup } = this.#settings;
     let row = this.#rowOf(loaded, test);
     // until a session of the test was opened, "no" is the answer of the preflight
     let phase: Phase = "preflight";
+    let measurement: Measurement | null = null;
     try {
       if (delaySeconds > 0) {
         await step(`waiting ${delaySeconds} s`);
@@ -254,6 +261,7 @@ export class Bench {
       const theory = await theoryOf(machine, architecture, config, test);
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
+      row.fill = depths.kind(filled(test), theory.bytes.kv > 0);
 
       row.nmse_vs_reference = await this.#gate(loaded, test, step);
       const reason = refusal(row.nmse_vs_reference);
@@ -264,17 +272,16 @@ export class Bench {
         phase = "run";
         return session;
       };
-      const memory = await measureMemory({ open, machine, fill, test }, this.#counter, () =>
-        this.#host.resident(),
-      );
-      row = { ...row, ...memoryFields(memory, loaded.resident, theory, closed, test) };
-      const time = await this.#counter.paused(() =>
-        measureTime({ open, machine, fill, test }, memory.filled, { repetitions, warmup, onRun: step }),
-      );
+      measurement = await Measurement.open(open, { machine, fill, depths, test }, this.#counter);
+      const held = await measurement.memory(this.#counter, () => this.#host.resident());
+      row = { ...row, ...memoryFields(held, loaded.resident, theory, closed, test) };
+      const time = await this.#counter.paused(() => measurement!.time({ repetitions, warmup, onRun: step }));
       return { ...row, ...timeFields(time, theory, this.#roof!, test) };
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
       return { ...row, ...failure(error, phase) };
+    } finally {
+      measurement?.destroy();
     }
   }
 

@@ -63,7 +63,7 @@ async function readTimed(stream: Stream, tokens: number): Promise<Omit<Timed, "s
     const now = performance.now();
     first ||= now;
     together++;
-    if (stream.queue.length > 0) continue;
+    if (stream.lane.queue.length > 0) continue;
     if (ended > 0) latenciesNs.push(...new Array<number>(together).fill(((now - ended) * 1e6) / together));
     ended = now;
     together = 0;
