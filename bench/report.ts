@@ -1,6 +1,8 @@
 import { parseHTML } from "linkedom";
-import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
+import { type Answer, answersOf } from "./answers.ts";
+import { bytesChart, type Canvas, colours, palette, seriesOf, speedChart } from "./charts.ts";
 import { Html, html } from "./html.ts";
+import { qualityChart } from "./qualityChart.ts";
 import {
   adapterName,
   contextOf,
@@ -18,7 +20,7 @@ import { formatBytes, formatNs, formatParameters } from "./units.ts";
 export function reportHtml(results: Results): string {
   const { environment, rows } = results;
   // a folder that could not be opened has none
-  const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
+  const archs = [...new Set([...rows, ...(results.quality ?? [])].map(({ arch }) => arch))].filter(Boolean);
   const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -43,6 +45,7 @@ ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${glance(rows)}
 ${charts(results)}
+${answersOf(results).map(answerSection)}
 <section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run. <em>Latency</em> is the time from one result to the next: of a token, or of a chunk of a prompt; tokens that come back in one submit share its time.</p>
@@ -120,7 +123,7 @@ ${names.map(({ label, colour, rows: members }) => {
 </section>`;
 }
 
-function charts({ environment, rows }: Results): Html {
+function charts({ environment, rows, quality = [] }: Results): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -152,13 +155,31 @@ function charts({ environment, rows }: Results): Html {
       "Prompt and generated tokens over the time of both.",
       speedChart(both, canvas(1000, 400)),
     ),
+    figure(
+      "Bits a byte against position in one stream",
+      "Mean over the tokens since the point before, of text that the shipped models have not seen. They were trained on windows of 256 tokens: what lies beyond the rule at 256 they never saw in training.",
+      qualityChart(quality, canvas(1000, 400)),
+    ),
   ].filter((figure) => figure !== null);
   if (figures.length === 0) return html``;
-  const legend = new Map(seriesOf(rows.filter(({ arch }) => arch)).map(({ arch, colour }) => [arch, colour]));
+  const archs = [...rows, ...quality].map(({ arch }) => arch).filter(Boolean);
+  const legend = colours([...new Set(archs)]);
   return html`<section>
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
 ${figures}
+</section>`;
+}
+
+function answerSection({ title, note, columns, rows }: Answer): Html {
+  return html`<section>
+<h2>${title}</h2>
+<p>${note}</p>
+<div class="scroll"><table class="answer">
+<thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
+<tbody>
+${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class="${columns[i]!.kind}">${cell}</td>`)}</tr>\n`)}</tbody>
+</table></div>
 </section>`;
 }
 

@@ -332,23 +332,6 @@ export function adapterName(adapter: Adapter | null): string {
   return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed adapter";
 }
 
-/** An alternation in one sentence. */
-export function alternationSentence(found: Alternation): string {
-  const { model, n_parallel, to, ratio, low, high, ratios, method } = found;
-  const name = `${model}${n_parallel > 1 ? ` in ${n_parallel} streams` : ""}`;
-  const depth = to.toLocaleString("en-US");
-  if (ratio === null || low === null || high === null)
-    return `${name}: generation at ${depth} was not set beside depth 0: ${method}`;
-  const [r, l, h] = [ratio, low, high].map((value) => value.toFixed(3));
-  return `${name}: generation at ${depth} runs at ${r} [${l}, ${h}] of its speed at depth 0, ${ratios.length} rounds`;
-}
-
-/** The best first; what could not be measured last. */
-export const byBits = (quality: readonly Quality[]): Quality[] =>
-  quality.toSorted(
-    (a, b) => (a.bits_per_byte ?? Number.POSITIVE_INFINITY) - (b.bits_per_byte ?? Number.POSITIVE_INFINITY),
-  );
-
 function sum(state: number | null, kv: number | null): number | null {
   return state === null && kv === null ? null : (state ?? 0) + (kv ?? 0);
 }

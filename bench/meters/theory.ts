@@ -157,9 +157,10 @@ export async function curveOf(
     points.push({ context, bytes: state + kv });
   };
   let power = 1;
-  while (power <= deepest) {
+  const last = Math.min(deepest, architecture.longest?.(config) ?? deepest);
+  while (power <= last) {
     await add(power);
-    const next = Math.min(2 * power, deepest);
+    const next = Math.min(2 * power, last);
     while (session.capacity > 0 && session.capacity < next) {
       points.push({ context: session.capacity, bytes: points.at(-1)!.bytes });
       await add(session.capacity + 1);

@@ -11,30 +11,31 @@ export function jsonPrinter(): Printer {
   return {
     header: () => '{\n"schema": "longtape/1",\n"rows": [',
     row: body,
-    footer: ({ environment, ...results }) =>
-      `\n],\n"environment": ${JSON.stringify(environment, null, 2)}${lists(results)}\n}\n`,
+    footer: (results) =>
+      `\n],\n${answers(results)}"environment": ${JSON.stringify(results.environment, null, 2)}\n}\n`,
   };
 }
 
 /** results.json as a file: the same, environment first, one row a line. */
-export function resultsJson({ schema, environment, rows, ...more }: Results): string {
+export function resultsJson(results: Results): string {
+  const { schema, environment, rows } = results;
   const lines = rows.map((row) => `  ${JSON.stringify(row)}`).join(",\n");
   return `{
 "schema": ${JSON.stringify(schema)},
 "environment": ${JSON.stringify(environment, null, 2)},
-"rows": [
+${answers(results)}"rows": [
 ${lines}
-]${lists(more)}
+]
 }
 `;
 }
 
-/** What only some runs have. */
-const lists = ({ quality, alternations }: Partial<Results>): string =>
-  Object.entries({ quality, alternations })
-    .filter(([, list]) => list !== undefined)
-    .map(([name, list]) => `,\n"${name}": ${JSON.stringify(list, null, 2)}`)
-    .join("");
+/** What was found beyond the rows, one a line. */
+function answers({ quality, alternations }: Results): string {
+  const list = (name: string, found: readonly unknown[] | undefined) =>
+    found ? `"${name}": [\n${found.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n` : "";
+  return list("quality", quality) + list("alternations", alternations);
+}
 
 export const jsonlPrinter = (): Printer => ({
   header: nothing,

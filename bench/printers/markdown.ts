@@ -1,21 +1,13 @@
-import {
-  adapterName,
-  alternationSentence,
-  byBits,
-  type Field,
-  measuredBytes,
-  type Quality,
-  type Row,
-  theoryBytes,
-} from "../row.ts";
+import { type Answer, answersOf } from "../answers.ts";
+import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
 import { formatBytes, formatNs, formatParameters } from "../units.ts";
-import type { Printer } from "./printer.ts";
+import { nothing, type Printer } from "./printer.ts";
 
-interface Column<T = Row> {
+interface Column {
   title: string;
   width: number;
   align: "left" | "right";
-  cell(row: T): string;
+  cell(row: Row): string;
 }
 
 /**
@@ -40,36 +32,41 @@ export function markdownPrinter(extra: readonly Field[] = []): Printer {
     right("err %", 6, (row) => optional(row.theory_err_pct, (value) => value.toFixed(2))),
     right("t/s", 20, speed),
   ];
+  const head =
+    line(columns.map((column) => pad(column.title, column))) +
+    line(
+      columns.map(({ width, align }) => (align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)),
+    );
+  let headed = false;
   return {
-    header: () => head(columns),
-    row: (row) => line(columns.map((column) => pad(column.cell(row), column))),
-    footer: ({ environment: { build_commit, versions, adapter }, quality = [], alternations = [] }) =>
-      `${qualityTable(quality)}${alternations.map((found) => `\n${escapeMarkdown(alternationSentence(found))}\n`).join("")}` +
-      `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
-      `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n`,
+    header: nothing,
+    // a run may have no rows
+    row(row) {
+      const above = headed ? "" : head;
+      headed = true;
+      return above + line(columns.map((column) => pad(column.cell(row), column)));
+    },
+    footer(results) {
+      const { build_commit, versions, adapter } = results.environment;
+      return (
+        `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
+        `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n` +
+        answersOf(results).map(answerMarkdown).join("")
+      );
+    },
   };
 }
 
-/** Bits a byte beside what is carried from token to token; the best first. */
-function qualityTable(quality: readonly Quality[]): string {
-  if (quality.length === 0) return "";
-  const title = "state+kv at 4,096 tokens";
-  const columns: [Column<Quality>, ...Column<Quality>[]] = [
-    left("model", 24, ({ model }) => escapeMarkdown(model)),
-    right("bits a byte", 11, (found) => optional(found.bits_per_byte, (bits) => bits.toFixed(4))),
-    right(title, title.length, (found) => optional(found.theory_bytes_at_4096, formatBytes)),
-    right("over one stream", 30, streamed),
-  ];
-  return `\n${head(columns)}${byBits(quality)
-    .map((found) => line(columns.map((column) => pad(column.cell(found), column))))
-    .join("")}`;
-}
+const line = (cells: string[]): string => `| ${cells.join(" | ")} |\n`;
 
-/** The end of the stream, or why there is none. */
-function streamed({ points, status, reason }: Quality): string {
-  const end = points.at(-1);
-  const figures = end && `${end.bits_per_byte.toFixed(4)} up to ${end.context.toLocaleString("en-US")}`;
-  return [figures, status !== "ok" && escapeMarkdown(`${status}: ${reason}`)].filter(Boolean).join("; ");
+function answerMarkdown({ title, note, columns, rows }: Answer): string {
+  return (
+    `\n${title}\n\n` +
+    line(columns.map((column) => column.title)) +
+    line(columns.map(({ kind }) => (kind === "number" ? "---:" : "---"))) +
+    rows.map((cells) => line(cells.map(escapeMarkdown))).join("") +
+    `\n${note}\n`
+  );
 }
 
 /** Figures that do not read well as they are stored. */
@@ -90,31 +87,21 @@ export function escapeMarkdown(text: string): string {
     .replaceAll("](", "]\\(");
 }
 
-const left = <T = Row>(title: string, width: number, cell: (row: T) => string): Column<T> => ({
+const left = (title: string, width: number, cell: (row: Row) => string): Column => ({
   title,
   width,
   align: "left",
   cell,
 });
-const right = <T = Row>(title: string, width: number, cell: (row: T) => string): Column<T> => ({
+const right = (title: string, width: number, cell: (row: Row) => string): Column => ({
   title,
   width,
   align: "right",
   cell,
 });
 
-type Shape = Pick<Column, "title" | "width" | "align">;
-
-const pad = (text: string, { width, align }: Shape): string =>
+const pad = (text: string, { width, align }: Column): string =>
   align === "left" ? text.padEnd(width) : text.padStart(width);
-
-const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
-
-const head = (columns: readonly Shape[]): string =>
-  line(columns.map((column) => pad(column.title, column))) +
-  line(
-    columns.map(({ width, align }) => (align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)),
-  );
 
 function backend(row: Row): string {
   const name = row.backend ?? "";
