@@ -28,17 +28,21 @@ export class Depths {
   async take(session: Session, tokens: number): Promise<void> {
     // what does not fit is known before hours are spent on filling it
     await session.reserve(tokens);
-    const { state, kv } = session.memory();
-    if (this.#isRandom(tokens, kv > 0)) {
+    if (this.#isRandom(tokens, session.memory().kv > 0)) {
       await session.fillCache(tokens - 1, this.#randomCache!);
       // the logits to go on from
       return this.#feed(session, 1);
     }
-    const streams = session.streams.length;
-    const kept = this.#kept.get(streams);
+    const kept = this.#kept.get(session.streams.length);
     if (kept && kept.positions[0]! <= tokens) await session.restore(kept);
     await this.#feed(session, tokens - session.positions[0]!);
-    if (state + kv <= MOST_KEPT_BYTES) this.#kept.set(streams, await session.snapshot());
+  }
+
+  /** Keeps the depth for the next test, where it was fed and is small. */
+  async keep(session: Session): Promise<void> {
+    const { state, kv } = session.memory();
+    if (this.#isRandom(session.positions[0]!, kv > 0) || state + kv > MOST_KEPT_BYTES) return;
+    this.#kept.set(session.streams.length, await session.snapshot());
   }
 
   #isRandom(tokens: number, hasCache: boolean): boolean {

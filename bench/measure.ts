@@ -55,6 +55,7 @@ export class Measurement {
     try {
       await depths.take(session, filled(test));
       const peak = tally.peakTotal;
+      await depths.keep(session);
       const mark = await counter.paused(() => session.mark());
       tally.peakTotal = total(tally.live);
       return new Measurement(session, measured, mark, peak);
