@@ -2,6 +2,7 @@
 
 import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
+import { alternationAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
 import { formatBytes } from "./units.ts";
 
@@ -15,10 +16,18 @@ export interface Answer {
   rows: string[][];
 }
 
-export function answersOf({ fits = [], crossovers = [] }: Results): Answer[] {
-  return [...searches.map((searched) => fitAnswer(fits, searched)), crossoverAnswer(crossovers)].filter(
-    (answer) => answer !== null,
-  );
+export function answersOf({
+  fits = [],
+  crossovers = [],
+  quality = [],
+  alternations = [],
+}: Results): Answer[] {
+  return [
+    ...searches.map((searched) => fitAnswer(fits, searched)),
+    crossoverAnswer(crossovers),
+    qualityAnswer(quality),
+    alternationAnswer(alternations),
+  ].filter((answer) => answer !== null);
 }
 
 /** How far each model goes. */

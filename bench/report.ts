@@ -3,6 +3,7 @@ import { type Answer, answersOf } from "./answers.ts";
 import { bytesChart, type Canvas, colours, palette, seriesOf, speedChart } from "./charts.ts";
 import { Html, html } from "./html.ts";
 import { pairsChart } from "./pairsChart.ts";
+import { qualityChart } from "./qualityChart.ts";
 import {
   adapterName,
   contextOf,
@@ -20,7 +21,8 @@ import { formatBytes, formatNs, formatParameters } from "./units.ts";
 export function reportHtml(results: Results): string {
   const { environment, rows, fits = [] } = results;
   // a folder that could not be opened has none
-  const archs = [...new Set([...rows, ...fits].map(({ arch }) => arch))].filter(Boolean);
+  const quality = results.quality ?? [];
+  const archs = [...new Set([...rows, ...fits, ...quality].map(({ arch }) => arch))].filter(Boolean);
   const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -46,7 +48,7 @@ ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden du
 ${glance(rows)}
 ${charts(results)}
 ${answersOf(results).map((answer) => answerSection(answer, results))}
-${(rows.length > 0 || fits.length === 0) && everyRow(rows)}
+${(rows.length > 0 || fits.length + quality.length === 0) && everyRow(rows)}
 ${environmentSection(environment)}
 </main>
 </body>
@@ -58,7 +60,7 @@ ${environmentSection(environment)}
 function everyRow(rows: readonly Row[]): Html {
   return html`<section>
 <h2>Every row</h2>
-<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
+<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run. <em>Latency</em> is the time from one result to the next: of a token, or of a chunk of a prompt; tokens that come back in one submit share its time.</p>
 ${table(
   rows,
   readable.filter(({ needed }) => needed?.(rows) ?? true),
@@ -127,7 +129,7 @@ ${names.map(({ label, colour, rows: members }) => {
 </section>`;
 }
 
-function charts({ environment, rows }: Results): Html {
+function charts({ environment, rows, quality = [] }: Results): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -164,9 +166,15 @@ function charts({ environment, rows }: Results): Html {
       "Prompt and generated tokens over the time of both.",
       speedChart(both, canvas(1000, 400)),
     ),
+    figure(
+      "Bits a byte against position in one stream",
+      "Mean over the tokens since the point before, of text that the shipped models have not seen. They were trained on windows of 256 tokens: what lies beyond the rule at 256 they never saw in training.",
+      qualityChart(quality, canvas(1000, 400)),
+    ),
   ].filter((figure) => figure !== null);
   if (figures.length === 0) return html``;
-  const legend = new Map(seriesOf(rows.filter(({ arch }) => arch)).map(({ arch, colour }) => [arch, colour]));
+  const archs = [...rows, ...quality].map(({ arch }) => arch).filter(Boolean);
+  const legend = colours([...new Set(archs)]);
   return html`<section>
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
@@ -175,7 +183,12 @@ ${figures}
 }
 
 function answerSection({ title, note, columns, rows }: Answer, results: Results): Html {
-  const archOf = new Map([...results.rows, ...(results.fits ?? [])].map(({ model, arch }) => [model, arch]));
+  const archOf = new Map(
+    [...results.rows, ...(results.fits ?? []), ...(results.quality ?? [])].map(({ model, arch }) => [
+      model,
+      arch,
+    ]),
+  );
   const colourOf = colours([...new Set(archOf.values())].filter(Boolean));
   const cell = (text: string, i: number) => {
     const { kind } = columns[i]!;
@@ -186,7 +199,7 @@ function answerSection({ title, note, columns, rows }: Answer, results: Results)
   return html`<section>
 <h2>${title}</h2>
 <p>${note}</p>
-<div class="scroll"><table>
+<div class="scroll"><table class="answer">
 <thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
 <tbody>
 ${rows.map((cells) => html`<tr>${cells.map(cell)}</tr>\n`)}</tbody>
@@ -231,12 +244,42 @@ const readable: Column[] = [
     title: "streams",
     kind: "number",
     cell: (row) => String(row.n_parallel),
-    needed: (rows) => rows.some(({ n_parallel }) => n_parallel > 1),
+    needed: severalStreams,
   },
   { title: "t/s", kind: "number", cell: speed },
+  {
+    title: "t/s a stream",
+    kind: "number",
+    cell: (row) => show(row.avg_ts_stream, (rate) => rate.toFixed(2)),
+    needed: severalStreams,
+  },
+  {
+    title: "latency, median",
+    kind: "number",
+    cell: (row) => show(row.latency_p50_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p50_ns }) => latency_p50_ns !== null),
+  },
+  {
+    title: "95%",
+    kind: "number",
+    cell: (row) => show(row.latency_p95_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p95_ns }) => latency_p95_ns !== null),
+  },
   { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
   { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
   { title: "state + kv", kind: "number", cell: (row) => show(measuredBytes(row), formatBytes) },
+  {
+    title: "a stream",
+    kind: "number",
+    cell: (row) => show(row.bytes_per_stream, (bytes) => formatBytes(Math.round(bytes))),
+    needed: severalStreams,
+  },
+  {
+    title: "streams a GiB",
+    kind: "number",
+    cell: (row) => show(row.streams_per_gib, (streams) => streams.toFixed(1)),
+    needed: severalStreams,
+  },
   { title: "theory", kind: "number", cell: (row) => show(theoryBytes(row), formatBytes) },
   { title: "weights", kind: "number", cell: (row) => show(row.mem_weights, formatBytes) },
   { title: "asked", kind: "number", cell: (row) => show(row.mem_asked, formatBytes) },
@@ -269,6 +312,10 @@ const readable: Column[] = [
     cell: (row) => `${row.adapter ?? ""}${row.software ? " (software)" : ""}`,
   },
 ];
+
+function severalStreams(rows: readonly Row[]): boolean {
+  return rows.some(({ n_parallel }) => n_parallel > 1);
+}
 
 const rawColumn = (field: Field): Column => ({
   title: field,
