@@ -11,7 +11,7 @@ import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
 import type { Environment, Field, Row, Verdict } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
-import { subjectsOf } from "./subject.ts";
+import { type Subject, subjectsOf } from "./subject.ts";
 import { expandTests, type Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
@@ -22,11 +22,23 @@ export interface Outcome {
   report: string | null;
 }
 
+/** A subject and the tests that it takes. */
+export interface Planned {
+  subject: Subject;
+  tests: readonly Test[];
+}
+
+export interface Job {
+  plan: readonly Planned[];
+  /** Keeps what was found, once all has been run or a person has stopped it. */
+  write: typeof writeResults;
+}
+
 export class BenchRun {
-  readonly subjects;
+  readonly subjects: readonly Subject[];
   readonly #options: BenchOptions;
   readonly #environment: Environment;
-  readonly #tests: readonly Test[];
+  readonly #job: Job;
   readonly #extra: readonly Field[];
   readonly #folder: string;
   /** Was the folder made for this run? */
@@ -39,17 +51,21 @@ export class BenchRun {
   #finished = 0;
   #ended = false;
 
-  constructor(options: BenchOptions, environment: Environment) {
-    const models = options.models.map(modelFolder);
-    this.subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
+  /** Without a job, what the options ask for is run and kept. */
+  constructor(
+    options: BenchOptions,
+    environment: Environment,
+    job: Job = { plan: planOf(options), write: writeResults },
+  ) {
+    this.#job = job;
+    this.subjects = job.plan.map(({ subject }) => subject);
     this.#options = options;
     this.#environment = environment;
-    this.#tests = expandTests(options);
     this.#extra = varyingFields(options);
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
-    this.#progress = wanted ? createProgress(this.subjects.length, this.#tests) : noProgress;
+    this.#progress = wanted ? createProgress(job.plan.map(({ tests }) => tests)) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -87,7 +103,7 @@ export class BenchRun {
     if (this.#rows.length === 0) return { failed: false, report: null };
     this.#print((printer) => printer.footer(environment, this.#rows));
     const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
-    const { report } = await writeResults(this.#folder, results, this.#extra);
+    const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     return { failed: this.#rows.some(({ status }) => status === "failed"), report };
   }
@@ -126,17 +142,17 @@ export class BenchRun {
     Object.assign(this.#environment, await runtime.open());
     if (signal.aborted) return;
     this.#print((printer) => printer.header(this.#environment));
-    for (const subject of this.subjects) {
+    for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;
       this.#finished = 0;
       try {
-        await runtime.run(subject, this.#tests);
+        await runtime.run(subject, tests);
       } catch (error) {
         if (this.#ended) return;
         const { message, stack } = error as Error;
         this.take({ type: "trace", stack: stack ?? message });
         const reason = message.split("\n", 1)[0]!;
-        for (const test of this.#tests.slice(this.#finished)) {
+        for (const test of tests.slice(this.#finished)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -161,6 +177,13 @@ export class BenchRun {
     this.#progress.clear();
     console.error(line);
   }
+}
+
+/** Every subject through every test. */
+function planOf(options: BenchOptions): Planned[] {
+  const models = options.models.map(modelFolder);
+  const tests = expandTests(options);
+  return subjectsOf({ ...options, models }, checkpoints, filesIn).map((subject) => ({ subject, tests }));
 }
 
 function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {

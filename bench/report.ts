@@ -1,5 +1,7 @@
 import { parseHTML } from "linkedom";
-import { bytesChart, type Canvas, palette, seriesOf, speedChart } from "./charts.ts";
+import { bytesChart, type Canvas, palette, scratchChart, seriesOf, speedChart } from "./charts.ts";
+import type { Judged } from "./claims/claim.ts";
+import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
 import {
   adapterName,
@@ -15,7 +17,7 @@ import {
 import { formatBytes, formatNs, formatParameters } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
-export function reportHtml(results: Results): string {
+export function reportHtml(results: Results, claims: readonly Judged[] = []): string {
   const { environment, rows } = results;
   // a folder that could not be opened has none
   const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
@@ -28,7 +30,7 @@ export function reportHtml(results: Results): string {
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>${title}</title>
-<style>${new Html(style)}</style>
+<style>${new Html(style)}${claims.length > 0 && new Html(claimsStyle)}</style>
 </head>
 <body>
 <main>
@@ -41,8 +43,9 @@ export function reportHtml(results: Results): string {
 </header>
 ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
+${claims.length > 0 && claimsSection(claims)}
 ${glance(rows)}
-${charts(results)}
+${charts(results, claims.length > 0)}
 <section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
@@ -120,7 +123,8 @@ ${names.map(({ label, colour, rows: members }) => {
 </section>`;
 }
 
-function charts({ environment, rows }: Results): Html {
+/** `working`: with what is worked in, which claims are about. */
+function charts({ environment, rows }: Results, working: boolean): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -137,6 +141,13 @@ function charts({ environment, rows }: Results): Html {
       "Points: bytes of state, keys and values that were measured. Lines: what the ledger says the engine must allocate. A point off its line is an error. Steps are pages.",
       bytesChart(rows, environment.curves ?? [], canvas(1000, 460)),
     ),
+    working
+      ? figure(
+          "Scratch against context, prompts",
+          "What a forward works in and forgets, chunk by chunk: a stored score matrix climbs twice as steeply as anything that is kept.",
+          scratchChart(prompts, canvas(1000, 400)),
+        )
+      : null,
     figure(
       "Generation: tokens a second against depth",
       "Mean of the repetitions, ± their sample standard deviation; all streams together.",

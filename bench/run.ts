@@ -168,7 +168,7 @@ export class Bench {
         : (seededConfig ?? (await openCheckpoint(source)).config);
     const rawConfig = { ...stored, ...overlay };
     const { architecture, config } = openConfig(rawConfig);
-    if (tune ?? !engine.adapter!.software) {
+    if (subject.race ?? tune ?? !engine.adapter!.software) {
       await step("racing variants");
       const contests = await usedBy(machine.variants, architecture, config, tests);
       await this.#counter.paused(() =>
