@@ -79,7 +79,7 @@ await runCommand(async (argv, signal) => {
       delaySeconds: 0,
       // the run for memory has compiled everything
       warmup: !flags.quick,
-      tune: flags.tune ?? (flags.quick ? null : true),
+      tune: flags.tune,
       seed: options.seed,
       maxBytes: options.maxBytes,
       build_commit: build.commit,

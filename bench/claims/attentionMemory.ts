@@ -61,15 +61,18 @@ export function workingEvidence(working: ReturnType<typeof workingMemory>): Evid
 }
 
 /** Where a page is full there is no slack: what is held is what the formula says. */
-export function pageEdges(rows: readonly Row[]): Row[] {
+function pageEdges(rows: readonly Row[]): Row[] {
   const full = rows.filter((row) => row.mem_kv === row.closed_kv);
   return full.length >= 3 ? full : [...rows];
 }
 
+/** Depth 0 ends within a page; three more depths end with one. */
+const edges = decodes(flash, 4);
+
 /** Keys and values of full attention over the context. */
-export function cacheGrowth({ rows }: Findings): { edges: Row[]; cache: Growth } {
-  const edges = pageEdges(select(decodes(flash), rows));
-  return { edges, cache: growth(pointsOf(edges, held), edges[0]!.mem_state ?? 0) };
+function cacheGrowth({ rows }: Findings): { full: Row[]; cache: Growth } {
+  const full = pageEdges(select(edges, rows));
+  return { full, cache: growth(pointsOf(full, held), full[0]!.mem_state ?? 0) };
 }
 
 const grows = (exponent: number): string =>
@@ -140,14 +143,14 @@ export const cacheMemory: Claim = {
   id: 3,
   title: "The KV cache grows quadratically",
   quote: '"The KV cache required during decoding similarly scales quadratically with context".',
-  needs: [decodes(flash)],
+  needs: [edges],
   decide(findings) {
-    const { edges, cache } = cacheGrowth(findings);
+    const { full, cache } = cacheGrowth(findings);
     const evidence: Evidence[] = [
-      exponentOf(`keys and values of ${flash}, where pages are full`, cache, edges, held),
-      slopeOf("the same, for a token more", cache, edges, held),
+      exponentOf(`keys and values of ${flash}, where pages are full`, cache, full, held),
+      slopeOf("the same, for a token more", cache, full, held),
     ];
-    const [from, to] = [edges[0]!, edges.at(-1)!];
+    const [from, to] = [full[0]!, full.at(-1)!];
     const found = `Keys and values ${grows(cache.exponent)} from ${contextOf(from)} to ${contextOf(to)} tokens${cache.exact ? ", to the byte" : ""}`;
     const power = powerOf(cache.exponent);
     if (power === 2) return { verdict: "holds", because: `${found}: quadratically.`, evidence };
@@ -171,10 +174,10 @@ export const millionTokens: Claim = {
   title: "A million tokens take 500 GB to 1 TB for attention weights",
   quote:
     '"A 1M token Transformer context would theoretically require approximately 500GB-1TB for attention weights alone at standard precision levels, making multi-GPU inference necessary even for batch size one."',
-  needs: [prompts(flash), decodes(flash)],
+  needs: [prompts(flash), edges],
   decide(findings) {
     const { flashRows, flashGrowth } = workingMemory(findings);
-    const { edges, cache } = cacheGrowth(findings);
+    const { full, cache } = cacheGrowth(findings);
     const power = powerOf(flashGrowth.exponent);
     const byBytes = [2, 1, 0.5].map((bytes) => scores(MILLION, bytes));
     const kv = llama3Kv(2 ** 20);
@@ -184,11 +187,11 @@ export const millionTokens: Claim = {
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
     const working = atTokens(pointsOf(flashRows, workspace), power, MILLION);
-    const kept = atTokens(pointsOf(edges, held), powerOf(cache.exponent) ?? cache.exponent, MILLION);
+    const kept = atTokens(pointsOf(full, held), powerOf(cache.exponent) ?? cache.exponent, MILLION);
     evidence.push(
       slopeOf(`scratch of ${flash}, for a token more`, flashGrowth, flashRows, workspace),
       extrapolation(`all scratch of ${flash}`, working, "B", MILLION, flashRows, workspace),
-      extrapolation(`keys and values of ${flash}, 32 bits`, kept, "B", MILLION, edges, held),
+      extrapolation(`keys and values of ${flash}, 32 bits`, kept, "B", MILLION, full, held),
     );
     const sums = `10^12 pairs are ${list(byBytes.map(({ value }) => decimalBytes(value)))} at 2, 1 and 0.5 bytes, for one head of one layer`;
     if (working >= CLAIMED.from) {
@@ -216,21 +219,21 @@ export const exponentialMemory: Claim = {
   id: 5,
   title: "Transformers' memory grows exponentially",
   quote: '"Transformers provide parallel processing but demand exponential memory scaling."',
-  needs: [decodes(flash), prompts(flash)],
+  needs: [edges, prompts(flash)],
   decide(findings) {
     const working = workingMemory(findings);
-    const { edges, cache } = cacheGrowth(findings);
-    const base = edges[0]!.mem_state ?? 0;
+    const { full, cache } = cacheGrowth(findings);
+    const base = full[0]!.mem_state ?? 0;
     const { matrixRows, matrix, matrixGrowth } = working;
-    const kept = locals(pointsOf(edges, (row) => held(row) - base));
+    const kept = locals(pointsOf(full, (row) => held(row) - base));
     const worked = matrixGrowth ? locals(pointsOf(matrixRows, matrix)) : null;
     const prompt = working.flashRows.at(-1)!;
     const step = select(decodes(flash), findings.rows)[0]!;
     const parallel = rateRatio(prompt, step);
     const evidence: Evidence[] = [
-      exponentOf(`keys and values of ${flash}`, cache, edges, held),
+      exponentOf(`keys and values of ${flash}`, cache, full, held),
       ...(matrixGrowth ? workingEvidence(working).slice(0, 1) : []),
-      ...steps("keys and values", kept, edges, held),
+      ...steps("keys and values", kept, full, held),
       ...steps("the stored matrix", worked ?? [], matrixRows, matrix),
       ratioOf("tokens a second: a prompt, read together, over tokens generated one by one", parallel, [
         prompt,

@@ -36,9 +36,9 @@ export function claimsMarkdown(claims: readonly Judged[], environment: Environme
 
 From \`${command.replaceAll("`", "'")}\`, ${started}, build ${build_commit ?? "unknown"}, on ${escapeMarkdown(adapterName(adapter))} (${escapeMarkdown(cpu)}, ${cpu_cores} cores).${software}
 
-A verdict is computed from the rows of the run and from arithmetic. *Exact* figures are deterministic and met to the last byte;
-what repetitions allow is the range from their least to their greatest ratio; an extrapolation names the contexts that it was
-fitted on.
+A verdict is computed from the rows of the run and from arithmetic. *Exact* figures are deterministic and met to the last byte.
+Times are those of the fastest repetition; what repetitions allow is the range over their faster half, since what disturbs a run
+only adds time. An extrapolation names the contexts that it was fitted on.
 
 ${verdictTable(claims)}
 ${claims.map(chapter).join("\n")}`;

@@ -1,7 +1,7 @@
 // How figures grow with the context, and how far repetitions let one tell two of them apart.
 
 import type { Row } from "../row.ts";
-import { quantile } from "../stats.ts";
+import { median, quantile } from "../stats.ts";
 
 /** y: bytes, or nanoseconds. */
 export interface Point {
@@ -42,7 +42,7 @@ export function growth(points: readonly Point[], base: number | null): Growth {
   return { slope, exponent, exact: points.every(onFit) };
 }
 
-/** Exponent of time against tokens, from the fastest repetitions; what the ends' extremes allow is its spread. */
+/** Exponent of time against tokens, from the fastest repetitions; its spread is what the two ends allow. */
 export function timeExponent(rows: readonly Row[], tokensOf: (row: Row) => number) {
   const points = rows.map((row) => [Math.log(tokensOf(row)), Math.log(fastest(row))] as const);
   const [first, last] = [rows[0]!, rows.at(-1)!];
@@ -74,27 +74,33 @@ export function powerOf(exponent: number): number | null {
 /** Padding and what a kernel keeps besides bend an exponent by a few hundredths; half way to the next power is 0.5. */
 const POWER_TOLERANCE = 0.15;
 
-/** A ratio, and the least and the most that pairs of repetitions give. */
+/**
+ * A ratio of the fastest repetitions, and the least and the most that pairs from their faster halves give: what disturbs a
+ * run only adds time.
+ */
 export interface Ratio {
   value: number;
   spread: [number, number];
 }
 
-/** Tokens a second of one row over another's: of the fastest repetitions, since what disturbs a run only adds time. */
+/** Tokens a second of one row over another's. */
 export const rateRatio = (a: Row, b: Row): Ratio => ({
   value: rate(a) / rate(b),
-  spread: [quantile(rates(a), 0) / quantile(rates(b), 1), quantile(rates(a), 1) / quantile(rates(b), 0)],
+  spread: [slowRate(a) / rate(b), rate(a) / slowRate(b)],
 });
 
-/** Tokens a second of the fastest repetition, all streams together. */
+/** Tokens a second of the fastest repetition, all streams together, and of the slowest in the faster half. */
 export const rate = (row: Row): number => quantile(rates(row), 1);
+const slowRate = (row: Row): number => median(rates(row));
+const rates = (row: Row): readonly number[] => row.samples_ts ?? [row.avg_ts!];
 
-/** Every repetition on one side: 1 above, -1 below; 0 where they overlap. */
+/** Every pair of repetitions on one side of `of`: 1 above, -1 below; 0 where they are on both. */
 export const side = ({ spread }: Ratio, of = 1): -1 | 0 | 1 => (spread[0] > of ? 1 : spread[1] < of ? -1 : 0);
 
-export const fastest = (row: Row): number => quantile(row.samples_ns ?? [row.avg_ns!], 0);
-export const slowest = (row: Row): number => quantile(row.samples_ns ?? [row.avg_ns!], 1);
-const rates = (row: Row): readonly number[] => row.samples_ts ?? [row.avg_ts!];
+/** Nanoseconds of the fastest repetition, and of the slowest in the faster half. */
+export const fastest = (row: Row): number => quantile(times(row), 0);
+export const slowest = (row: Row): number => median(times(row));
+const times = (row: Row): readonly number[] => row.samples_ns ?? [row.avg_ns!];
 
 const near = (a: number, b: number): boolean =>
   Math.abs(a - b) <= ROUNDING * Math.max(Math.abs(a), Math.abs(b));

@@ -27,6 +27,8 @@ const words: Record<Kind, string> = {
   streams: "numbers of streams at one depth",
 };
 
+export const kinds = Object.keys(words) as Kind[];
+
 const sizes: Record<Kind, (row: Row) => number> = {
   prompt: (row) => row.n_prompt,
   decode: (row) => row.n_depth,

@@ -6,7 +6,7 @@ import { shippedSubject } from "../subject.ts";
 import { expandTests, type Test } from "../tests.ts";
 import { ssm } from "./compressed.ts";
 import { claims } from "./index.ts";
-import type { Kind } from "./needs.ts";
+import { decodes, type Kind, kinds, type Need } from "./needs.ts";
 
 interface Sizes {
   /** Powers of two, where pages end. */
@@ -19,6 +19,8 @@ interface Sizes {
   streamContext: number;
   n_ubatch: number;
   repetitions: number;
+  /** No more sizes of a kind than a claim needs. */
+  least: boolean;
 }
 
 export const quickSizes: Sizes = {
@@ -29,6 +31,7 @@ export const quickSizes: Sizes = {
   streamContext: 1024,
   n_ubatch: 64,
   repetitions: 3,
+  least: true,
 };
 
 export const fullSizes: Sizes = {
@@ -39,18 +42,21 @@ export const fullSizes: Sizes = {
   streamContext: 2048,
   n_ubatch: 512,
   repetitions: 5,
+  least: false,
 };
 
 /** No claim needs these; they belong into a picture of all families. */
-const shown: [arch: string, kinds: Kind[]][] = [["jamba", ["decode"]]];
+const shown: Need[] = [decodes("jamba")];
 
 /** Architectures that are not shipped are left out: their rows are missing then, and verdicts say so. `at`: as for subjects. */
 export function planOf(sizes: Sizes, at: string): Planned[] {
-  const kinds = new Map<string, Set<Kind>>(shown.map(([arch, kinds]) => [arch, new Set(kinds)]));
-  for (const { arch, kind } of claims.flatMap(({ needs }) => needs))
-    kinds.set(arch, (kinds.get(arch) ?? new Set()).add(kind));
+  const needs = [...claims.flatMap(({ needs }) => needs), ...shown];
   return Object.keys(shipped).flatMap((arch) => {
-    const tests = [...(kinds.get(arch) ?? [])].flatMap((kind) => testsOf(kind, sizes));
+    const own = needs.filter((need) => need.arch === arch);
+    const tests = kinds.flatMap((kind) => {
+      const least = Math.max(0, ...own.filter((need) => need.kind === kind).map((need) => need.least));
+      return least > 0 ? testsOf(kind, sizes, sizes.least ? least : Number.POSITIVE_INFINITY) : [];
+    });
     if (tests.length === 0) return [];
     const subject = shippedSubject(arch, at);
     // whether its scan has a form that is parallel in time shows in a race
@@ -58,17 +64,28 @@ export function planOf(sizes: Sizes, at: string): Planned[] {
   });
 }
 
-function testsOf(kind: Kind, sizes: Sizes): Test[] {
+function testsOf(kind: Kind, sizes: Sizes, most: number): Test[] {
   const { n_gen, n_ubatch, contexts, streamContext } = sizes;
   const lists = { prompts: [], gens: [n_gen], promptGens: [], promptDepths: [0], ubatches: [n_ubatch] };
   switch (kind) {
     case "prompt":
-      return expandTests({ ...lists, prompts: sizes.prompts, gens: [], genDepths: [], streams: [1] });
+      return expandTests({
+        ...lists,
+        prompts: spread(sizes.prompts, most),
+        gens: [],
+        genDepths: [],
+        streams: [1],
+      });
     case "decode": {
-      const genDepths = [0, ...contexts.map((tokens) => tokens - n_gen)];
-      return expandTests({ ...lists, genDepths, streams: [1] });
+      const depths = [0, ...contexts.map((tokens) => tokens - n_gen)];
+      return expandTests({ ...lists, genDepths: spread(depths, most), streams: [1] });
     }
     case "streams":
       return expandTests({ ...lists, genDepths: [streamContext - n_gen], streams: sizes.streams });
   }
+}
+
+/** The first of the values, and of the others the last, so many in all. */
+function spread(values: readonly number[], most: number): number[] {
+  return values.filter((_, i) => i === 0 || i > values.length - most);
 }

@@ -18,7 +18,7 @@ export function claimsSection(claims: readonly Judged[]): Html {
   });
   return html`<section class="claims">
 <h2>${claims.length} claims, judged</h2>
-<p>Each verdict is computed from the rows below and from arithmetic. <em>Exact</em> figures are deterministic and met to the last byte; what repetitions allow is the range from their least to their greatest ratio; an extrapolation names the contexts that it was fitted on.</p>
+<p>Each verdict is computed from the rows below and from arithmetic. <em>Exact</em> figures are deterministic and met to the last byte. Times are those of the fastest repetition; what repetitions allow is the range over their faster half, since what disturbs a run only adds time. An extrapolation names the contexts that it was fitted on.</p>
 <ul class="tally">${counts}</ul>
 ${claims.map(article)}
 </section>`;
