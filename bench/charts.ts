@@ -206,20 +206,27 @@ export function speedChart(rows: readonly Row[], canvas: Canvas): SVGElement | n
   if (timed.length === 0) return null;
   const lengths = new Set(timed.map((row) => row.n_prompt));
   if (lengths.size > 1 && timed.every((row) => row.n_depth === 0 && row.n_gen === 0))
-    return speedLines(seriesOf(timed), (row) => row.n_prompt, "tokens of the prompt", canvas);
+    return speedLines(
+      seriesOf(timed),
+      (row) => row.n_prompt,
+      "tokens of the prompt",
+      Math.min(...lengths),
+      canvas,
+    );
   const series = seriesOf(
     timed,
     ({ n_prompt, n_gen }) => `${n_prompt || ""}${n_prompt && n_gen ? "+" : ""}${n_gen || ""}`,
   );
   const depths = [...new Set(timed.map((row) => row.n_depth))].sort((a, b) => a - b);
   if (depths.length === 1) return speedBars(series, canvas);
-  return speedLines(series, (row) => row.n_depth, "depth: tokens already in the context", canvas);
+  return speedLines(series, (row) => row.n_depth, "depth: tokens already in the context", 0, canvas);
 }
 
 function speedLines(
   series: Series[],
   tokensOf: (row: Row) => number,
   axis: string,
+  from: number,
   canvas: Canvas,
 ): SVGElement {
   const lines = series.map(({ rows, label, colour }) => ({
@@ -243,7 +250,7 @@ function speedLines(
     x: {
       type: "symlog",
       constant: smallest / 2,
-      domain: [0, last],
+      domain: [from, last],
       ticks: thin(depths),
       tickFormat: count,
       label: axis,

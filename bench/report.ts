@@ -21,6 +21,8 @@ export function reportHtml(results: Results, claims: readonly Judged[] = []): st
   const { environment, rows } = results;
   // a folder that could not be opened has none
   const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
+  // many streams belong to one claim's evidence; beside every other model's one they would fill the charts with labels
+  const drawn = claims.length > 0 ? rows.filter((row) => row.n_parallel === 1) : rows;
   const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -44,8 +46,8 @@ export function reportHtml(results: Results, claims: readonly Judged[] = []): st
 ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${claims.length > 0 && claimsSection(claims)}
-${glance(rows)}
-${charts(results, claims.length > 0)}
+${glance(drawn)}
+${charts({ environment, rows: drawn }, claims.length > 0)}
 <section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
@@ -124,7 +126,7 @@ ${names.map(({ label, colour, rows: members }) => {
 }
 
 /** `working`: with what is worked in, which claims are about. */
-function charts({ environment, rows }: Results, working: boolean): Html {
+function charts({ environment, rows }: Pick<Results, "environment" | "rows">, working: boolean): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -144,7 +146,7 @@ function charts({ environment, rows }: Results, working: boolean): Html {
     working
       ? figure(
           "Scratch against context, prompts",
-          "What a forward works in and forgets, chunk by chunk: a stored score matrix climbs twice as steeply as anything that is kept.",
+          "What a forward works in and forgets, chunk by chunk. A power of the context is a straight line here, as steep as its exponent.",
           scratchChart(prompts, canvas(1000, 400)),
         )
       : null,

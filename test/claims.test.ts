@@ -608,7 +608,7 @@ describe("npm run claims", () => {
     const document = JSON.parse(await readFile(join(out, "claims.json"), "utf8"));
     expect(document.claims.map(({ verdict }: Judged) => verdict)).toEqual(Array(11).fill("undecided"));
     expect(document.claims[2].because).toMatch(
-      /^Rows are missing: llama: 0 of 4 depths of generation \(tg16 refused: /,
+      /^Rows are missing: llama: 0 of 4 depths of generation \(tg32 refused: /,
     );
     expect(ran.stdout).toBe(verdictTable(document.claims));
     // rows go to stderr as they finish

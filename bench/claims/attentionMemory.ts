@@ -6,6 +6,7 @@ import { llama3Kv, pairs, pairsOf, scores } from "./arithmetic.ts";
 import type { Claim, Evidence, Findings } from "./claim.ts";
 import {
   cite,
+  count,
   counted,
   decimalBytes,
   exponentOf,
@@ -61,13 +62,13 @@ export function workingEvidence(working: ReturnType<typeof workingMemory>): Evid
 }
 
 /** Where a page is full there is no slack: what is held is what the formula says. */
-function pageEdges(rows: readonly Row[]): Row[] {
+export function pageEdges(rows: readonly Row[]): Row[] {
   const full = rows.filter((row) => row.mem_kv === row.closed_kv);
   return full.length >= 3 ? full : [...rows];
 }
 
 /** Depth 0 ends within a page; three more depths end with one. */
-const edges = decodes(flash, 4);
+export const edges = decodes(flash, 4);
 
 /** Keys and values of full attention over the context. */
 function cacheGrowth({ rows }: Findings): { full: Row[]; cache: Growth } {
@@ -75,8 +76,8 @@ function cacheGrowth({ rows }: Findings): { full: Row[]; cache: Growth } {
   return { full, cache: growth(pointsOf(full, held), full[0]!.mem_state ?? 0) };
 }
 
-const grows = (exponent: number): string =>
-  exponent === 0 ? "does not grow" : `grows as N^${exponent.toFixed(2)}`;
+/** After "grows" or "grow". */
+const as = (exponent: number): string => (exponent === 0 ? "by nothing" : `as N^${exponent.toFixed(2)}`);
 
 const CLAIMED_TOKENS = 100_000;
 /** "128-bit precision". */
@@ -114,7 +115,7 @@ export const matrixMemory: Claim = {
     const sizes = `10 billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} a head and layer; at ${USUAL_BYTES} bytes, which is what is used, ${decimalBytes(usual.value)}`;
     const [a, b] = [powerOf(matrixGrowth.exponent), powerOf(flashGrowth.exponent)];
     if (a !== 2) {
-      const because = `Stored, the matrix ${grows(matrixGrowth.exponent)}: that is not N².`;
+      const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}: that is not N².`;
       return {
         verdict: a === null ? "undecided" : "refuted",
         because,
@@ -123,14 +124,14 @@ export const matrixMemory: Claim = {
       };
     }
     if (b === 2) {
-      const because = `Stored, the matrix ${grows(matrixGrowth.exponent)}, and the kernel that tiles ${grows(flashGrowth.exponent)} too. ${sizes}.`;
+      const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}, and the kernel that tiles grows ${as(flashGrowth.exponent)} too. ${sizes}.`;
       return { verdict: "holds", because, evidence };
     }
     if (b === null) {
-      const because = `Stored, the matrix ${grows(matrixGrowth.exponent)}; the scratch of the kernel that tiles ${grows(flashGrowth.exponent)}, which is no whole power.`;
+      const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}; the scratch of the kernel that tiles grows ${as(flashGrowth.exponent)}, which is no whole power.`;
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
-    const because = `Only where it is stored: then it ${grows(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${contextOf(last)} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The sum is right: ${sizes}.`;
+    const because = `Only where it is stored: then it grows ${as(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${count(contextOf(last))} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The sum is right: ${sizes}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
@@ -151,7 +152,7 @@ export const cacheMemory: Claim = {
       slopeOf("the same, for a token more", cache, full, held),
     ];
     const [from, to] = [full[0]!, full.at(-1)!];
-    const found = `Keys and values ${grows(cache.exponent)} from ${contextOf(from)} to ${contextOf(to)} tokens${cache.exact ? ", to the byte" : ""}`;
+    const found = `Keys and values grow ${as(cache.exponent)} from ${count(contextOf(from))} to ${count(contextOf(to))} tokens${cache.exact ? ", to the byte" : ""}`;
     const power = powerOf(cache.exponent);
     if (power === 2) return { verdict: "holds", because: `${found}: quadratically.`, evidence };
     if (power === null)
@@ -183,7 +184,7 @@ export const millionTokens: Claim = {
     const kv = llama3Kv(2 ** 20);
     const evidence: Evidence[] = [pairs(MILLION), ...byBytes, kv];
     if (power === null) {
-      const because = `The scratch of the kernel that tiles ${grows(flashGrowth.exponent)}, which is no whole power: nothing follows for a million tokens.`;
+      const because = `The scratch of the kernel that tiles grows ${as(flashGrowth.exponent)}, which is no whole power: nothing follows for a million tokens.`;
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
     const working = atTokens(pointsOf(flashRows, workspace), power, MILLION);

@@ -31,6 +31,7 @@ export type Unit =
   | "t/s"
   | "pairs"
   | "vectors"
+  | "NMSE"
   | "streams/GiB"
   | "bits/byte";
 

@@ -194,7 +194,7 @@ export const stateSpaces: Claim = {
       counted(
         "logits against the plain reference, normalised mean squared error",
         prompt.nmse_vs_reference ?? 0,
-        "ratio",
+        "NMSE",
         [cite(prompt, prompt.nmse_vs_reference ?? 0)],
       ),
     ];

@@ -57,7 +57,12 @@ export function verdictTable(claims: readonly Judged[]): string {
 ${lines.join("")}`;
 }
 
-function chapter({ id, title, quote, verdict, because, evidence, missing }: Judged): string {
+/** What is missing and was not said in the reason. */
+export const unsaid = ({ because, missing }: Pick<Judged, "because" | "missing">): string[] =>
+  missing.filter((what) => !because.includes(what));
+
+function chapter({ id, title, quote, verdict, because, evidence, ...judged }: Judged): string {
+  const missing = unsaid({ because, ...judged });
   return `## ${id}. ${title}: ${verdict}
 
 > ${quote}

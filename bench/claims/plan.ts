@@ -25,7 +25,7 @@ interface Sizes {
 
 export const quickSizes: Sizes = {
   prompts: [256, 512, 1024],
-  n_gen: 16,
+  n_gen: 32,
   contexts: [256, 1024, 2048],
   streams: [2, 4],
   streamContext: 1024,

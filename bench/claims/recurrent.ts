@@ -3,7 +3,7 @@
 import { contextOf, type Row } from "../row.ts";
 import { formatBytes } from "../units.ts";
 import { llama3Kv, llama3Weights } from "./arithmetic.ts";
-import { flash } from "./attentionMemory.ts";
+import { edges, flash, pageEdges } from "./attentionMemory.ts";
 import type { Claim, Evidence, Findings, Measurement } from "./claim.ts";
 import {
   cite,
@@ -116,16 +116,15 @@ function tally(all: readonly Duel[]): string {
   return `slower in ${of(-1)}, faster in ${of(1)} and no different within the spread in ${of(0)} of ${all.length} pairs (${figure(least)} to ${figure(most)} times attention's tokens a second)`;
 }
 
-/** Where the deepening context first makes one architecture's generation faster than the other's. */
+/** From which depth on a recurrent cell generates faster at every depth that was measured. */
 function crossover(all: readonly Duel[]): string {
   const { arch } = all[0]!;
   const sides = all.map((duel) => side(duel));
   const depth = (i: number) => count(all[i]!.rows[0].n_depth);
-  const first = sides.indexOf(1);
-  const deepest = depth(all.length - 1);
-  if (first < 0) return `${arch} none up to ${deepest}`;
-  if (first === 0) return `${arch} ahead from depth ${depth(0)} on`;
-  return `${arch} between depths ${depth(first - 1)} and ${depth(first)}`;
+  const first = sides.findLastIndex((s) => s !== 1) + 1;
+  if (first === all.length) return `${arch} none up to ${depth(first - 1)}`;
+  if (first === 0) return `${arch} all, from ${depth(0)} on`;
+  return `${arch} between ${depth(first - 1)} and ${depth(first)}`;
 }
 
 export const recurrentSpeed: Claim = {
@@ -165,7 +164,7 @@ export const recurrentSpeed: Claim = {
     ];
     const [p, d] = [phaseOf(prefill.flat()), phaseOf(decode.flat())];
     const crossings = decode.filter((all) => all.length > 0).map(crossover);
-    const because = `Models of ${count(size(flash))} parameters, ${100 * COMPARABLE}% at most apart. Prompts, ${p}: ${tally(prefill.flat())}. Generation, ${d}: ${tally(decode.flat())}; depth from which a cell is faster: ${list(crossings)}.`;
+    const because = `Models of ${count(size(flash))} parameters, ${100 * COMPARABLE}% at most apart. Prompts, ${p}: ${tally(prefill.flat())}. Generation, ${d}: ${tally(decode.flat())}; depths from which a cell stays faster: ${list(crossings)}.`;
     if (p === "within the spread" || d === "within the spread") {
       const which = [
         p === "within the spread" && "prompts",
@@ -208,11 +207,13 @@ export const manyStreams: Claim = {
   title: "Transformers' memory limits batches; recurrent networks fit more",
   quote:
     '"Transformer-based systems require substantial GPU memory infrastructure even for moderate batch sizes, limiting throughput"; "RNN-based systems enable deployment on more constrained hardware and allow processing of longer sequences per GPU".',
-  needs: [flash, cell].flatMap((arch) => [streams(arch), decodes(arch)]).concat(decodes(windowed)),
+  needs: [streams(flash), edges, streams(cell), decodes(cell), decodes(windowed)],
   decide(findings) {
     const { rows } = findings;
     const growthOf = (arch: string) => growth(pointsOf(select(decodes(arch), rows), held), null);
-    const [cache, state, ring] = [growthOf(flash), growthOf(cell), growthOf(windowed)];
+    const [state, ring] = [growthOf(cell), growthOf(windowed)];
+    const deep = pageEdges(select(edges, rows));
+    const cache = growth(pointsOf(deep, held), deep[0]!.mem_state ?? 0);
     const many = batches(findings);
     if (!many) {
       const missing = [`${flash} and ${cell} in the same number of streams`];
@@ -220,7 +221,6 @@ export const manyStreams: Claim = {
     }
     const { theirs, own, ratio } = many;
     const faster = rateRatio(own, theirs);
-    const deep = select(decodes(flash), rows);
     const tokens = 131_072;
     const at = held(deep.at(-1)!) + cache.slope * (tokens - contextOf(deep.at(-1)!));
     const [kv, weights] = [llama3Kv(8192, 32), llama3Weights()];

@@ -2,6 +2,7 @@
 
 import { type Html, html } from "../html.ts";
 import type { Evidence, Judged, Outcome } from "./claim.ts";
+import { unsaid } from "./documents.ts";
 import { showBasis, showRows, showValue } from "./evidence.ts";
 
 const outcomes: Record<Outcome, string> = {
@@ -17,7 +18,7 @@ export function claimsSection(claims: readonly Judged[]): Html {
     return number > 0 ? html`<li>${badge(outcome)} ${number}</li>` : [];
   });
   return html`<section class="claims">
-<h2>${claims.length} claims, judged</h2>
+<h2>Eleven claims, judged</h2>
 <p>Each verdict is computed from the rows below and from arithmetic. <em>Exact</em> figures are deterministic and met to the last byte. Times are those of the fastest repetition; what repetitions allow is the range over their faster half, since what disturbs a run only adds time. An extrapolation names the contexts that it was fitted on.</p>
 <ul class="tally">${counts}</ul>
 ${claims.map(article)}
@@ -31,7 +32,7 @@ const article = ({ id, title, quote, verdict, because, evidence, missing }: Judg
 <h3><span class="id">${id}</span>${title} ${badge(verdict)}</h3>
 <blockquote>${quote}</blockquote>
 <p>${because}</p>
-${missing.length > 0 && html`<ul class="missing">${missing.map((what) => html`<li>${what}</li>`)}</ul>`}
+${unsaid({ because, missing }).map((what) => html`<p class="missing">Missing: ${what}.</p>`)}
 ${
   evidence.length > 0 &&
   html`<details><summary>Evidence: ${evidence.length} ${evidence.length === 1 ? "figure" : "figures"}</summary>
@@ -63,6 +64,6 @@ export const claimsStyle = `
 .claim .scroll { margin-top: 10px; }
 .claim td { white-space: normal; vertical-align: top; min-width: 16ch; }
 .claim td.number { white-space: nowrap; min-width: 0; max-width: none; }
-.claim .missing { margin: 8px 0 0; padding-left: 20px; max-width: 84ch; }
+.claim .missing { margin-top: 8px; color: var(--soft); }
 @media print { .claim { break-inside: avoid; } }
 `;
