@@ -511,7 +511,7 @@ describe("documents", () => {
     for (const line of text.split("\n").filter((line) => line.startsWith("| ") && !line.startsWith("| no")))
       expect(line.replaceAll("\\|", "").split("|").length, line).toBeGreaterThan(3);
     expect(claimsMarkdown(judgeAll({ rows: [], races: [], models: {} }), environment)).toContain(
-      "\n- llama: 0 of 3",
+      "llama: 0 of 3",
     );
   });
 
