@@ -17,7 +17,7 @@ export interface Canvas {
   height: number;
 }
 
-/** Hues are kept by family: recurrent cells, attention (warm), linear attention, state space; a hybrid lies between. */
+/** Hues are kept by family: recurrent cells, attention (warm), linear attention, state space. */
 const slots = new Map(
   Object.entries({
     elman: 3,
@@ -28,46 +28,13 @@ const slots = new Map(
     "linear-attention": 5,
     gla: 7,
     mamba: 1,
-    materialised: 9,
-    sinks: 10,
-    local: 11,
-    strided: 12,
-    jamba: 13,
   }),
 );
 
 /** The colours behind the slots, by colour scheme; the report and the page put them in their style sheet. */
 export const palette = {
-  light: [
-    "#2a78d6",
-    "#1baf7a",
-    "#eda100",
-    "#008300",
-    "#4a3aa7",
-    "#e34948",
-    "#e87ba4",
-    "#eb6834",
-    "#8c1d18",
-    "#b0712b",
-    "#8a7a12",
-    "#b23a72",
-    "#0f7f8c",
-  ],
-  dark: [
-    "#3987e5",
-    "#199e70",
-    "#c98500",
-    "#3fa53f",
-    "#9085e9",
-    "#e66767",
-    "#d55181",
-    "#d95926",
-    "#f2a09a",
-    "#c99a62",
-    "#bfae3d",
-    "#e88bb4",
-    "#3db5c4",
-  ],
+  light: ["#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"],
+  dark: ["#3987e5", "#199e70", "#c98500", "#3fa53f", "#9085e9", "#e66767", "#d55181", "#d95926"],
 };
 
 /** An architecture keeps its colour in every run; one without a place of its own takes a free one, or ink. */
