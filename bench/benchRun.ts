@@ -22,7 +22,7 @@ import {
   type Verdict,
 } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
-import { subjectsOf } from "./subject.ts";
+import { type Subject, subjectsOf } from "./subject.ts";
 import type { Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
@@ -33,11 +33,23 @@ export interface Outcome {
   report: string | null;
 }
 
+/** A subject and the tests that it takes. */
+export interface Planned {
+  subject: Subject;
+  tests: readonly Test[];
+}
+
+export interface Job {
+  plan: readonly Planned[];
+  /** Keeps what was found, once all has been run or a person has stopped it. */
+  write: typeof writeResults;
+}
+
 export class BenchRun {
-  readonly subjects;
+  readonly subjects: readonly Subject[];
   readonly #options: BenchOptions;
   readonly #environment: Environment;
-  readonly #tests: readonly Test[];
+  readonly #job: Job;
   readonly #extra: readonly Field[];
   readonly #folder: string;
   /** Was the folder made for this run? */
@@ -53,18 +65,23 @@ export class BenchRun {
   #finished = { stages: 0, rows: 0 };
   #ended = false;
 
-  constructor(options: BenchOptions, environment: Environment) {
-    const models = options.models.map(modelFolder);
-    this.subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
+  /** Without a job, what the options ask for is run and kept. */
+  constructor(
+    options: BenchOptions,
+    environment: Environment,
+    job: Job = { plan: planOf(options), write: writeResults },
+  ) {
+    this.#job = job;
+    this.subjects = job.plan.map(({ subject }) => subject);
     this.#options = options;
     this.#environment = environment;
-    this.#tests = testsOf(options);
     this.#extra = varyingFields(options);
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
-    const stages = [...(options.quality ? ["quality"] : []), ...this.#tests];
-    this.#progress = wanted ? createProgress(this.subjects.length, stages) : noProgress;
+    const before = options.quality ? ["quality"] : [];
+    const stages = job.plan.map(({ tests }) => [...before, ...tests]);
+    this.#progress = wanted ? createProgress(stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -114,7 +131,7 @@ export class BenchRun {
       ...Object.fromEntries(Object.entries(found).filter(([, list]) => list.length > 0)),
     };
     this.#print((printer) => printer.footer(results));
-    const { report } = await writeResults(this.#folder, results, this.#extra);
+    const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
       [...this.#rows, ...this.#quality].some(({ status }) => status === "failed") ||
@@ -171,11 +188,11 @@ export class BenchRun {
     Object.assign(this.#environment, await runtime.open());
     if (signal.aborted) return;
     this.#print((printer) => printer.header(this.#environment));
-    for (const subject of this.subjects) {
+    for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;
       this.#finished = { stages: 0, rows: 0 };
       try {
-        await runtime.run(subject, this.#tests);
+        await runtime.run(subject, tests);
       } catch (error) {
         if (this.#ended) return;
         const { message, stack } = error as Error;
@@ -187,7 +204,7 @@ export class BenchRun {
         }
         if (this.#options.quality && this.#finished.stages === 0)
           this.take({ type: "quality", quality: { ...emptyQuality(subject), status: "failed", reason } });
-        for (const test of this.#tests.slice(this.#finished.rows)) {
+        for (const test of tests.slice(this.#finished.rows)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -213,6 +230,13 @@ export class BenchRun {
     this.#progress.clear();
     console.error(line);
   }
+}
+
+/** Every subject through every test. */
+function planOf(options: BenchOptions): Planned[] {
+  const models = options.models.map(modelFolder);
+  const tests = testsOf(options);
+  return subjectsOf({ ...options, models }, checkpoints, filesIn).map((subject) => ({ subject, tests }));
 }
 
 function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {

@@ -1,6 +1,8 @@
 import { parseHTML } from "linkedom";
 import { type Answer, answersOf } from "./answers.ts";
-import { bytesChart, type Canvas, colours, palette, seriesOf, speedChart } from "./charts.ts";
+import { bytesChart, type Canvas, colours, palette, scratchChart, seriesOf, speedChart } from "./charts.ts";
+import type { Judged } from "./claims/claim.ts";
+import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
 import { pairsChart } from "./pairsChart.ts";
 import { qualityChart } from "./qualityChart.ts";
@@ -18,11 +20,13 @@ import {
 import { formatBytes, formatNs, formatParameters } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
-export function reportHtml(results: Results): string {
+export function reportHtml(results: Results, claims: readonly Judged[] = []): string {
   const { environment, rows, fits = [] } = results;
   // a folder that could not be opened has none
   const quality = results.quality ?? [];
   const archs = [...new Set([...rows, ...fits, ...quality].map(({ arch }) => arch))].filter(Boolean);
+  // many streams belong to one claim's evidence; beside every other model's one they would fill the charts with labels
+  const drawn = claims.length > 0 ? rows.filter((row) => row.n_parallel === 1) : rows;
   const title = `longtape: ${archs.join(", ") || "no model"}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -32,7 +36,7 @@ export function reportHtml(results: Results): string {
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>${title}</title>
-<style>${new Html(style)}</style>
+<style>${new Html(style)}${claims.length > 0 && new Html(claimsStyle)}</style>
 </head>
 <body>
 <main>
@@ -45,8 +49,9 @@ export function reportHtml(results: Results): string {
 </header>
 ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
-${glance(rows)}
-${charts(results)}
+${claims.length > 0 && claimsSection(claims)}
+${glance(drawn)}
+${charts({ ...results, rows: drawn }, claims.length > 0)}
 ${answersOf(results).map((answer) => answerSection(answer, results))}
 ${(rows.length > 0 || fits.length + quality.length === 0) && everyRow(rows)}
 ${environmentSection(environment)}
@@ -129,7 +134,8 @@ ${names.map(({ label, colour, rows: members }) => {
 </section>`;
 }
 
-function charts({ environment, rows, quality = [] }: Results): Html {
+/** `working`: with what is worked in, which claims are about. */
+function charts({ environment, rows, quality = [] }: Results, working: boolean): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -146,6 +152,13 @@ function charts({ environment, rows, quality = [] }: Results): Html {
       "Points: bytes of state, keys and values that were measured. Lines: what the ledger says the engine must allocate. A point off its line is an error. Steps are pages.",
       bytesChart(rows, environment.curves ?? [], canvas(1000, 460)),
     ),
+    working
+      ? figure(
+          "Scratch against context, prompts",
+          "What a forward works in and forgets, chunk by chunk. A power of the context is a straight line here, as steep as its exponent.",
+          scratchChart(prompts, canvas(1000, 400)),
+        )
+      : null,
     figure(
       "Generation: tokens a second against depth",
       "Mean of the repetitions, ± their sample standard deviation; all streams together.",

@@ -214,7 +214,7 @@ export class Bench {
         : (seededConfig ?? (await openCheckpoint(source)).config);
     const rawConfig = { ...stored, ...overlay };
     const { architecture, config } = openConfig(rawConfig);
-    if (tune ?? !engine.adapter!.software) {
+    if (subject.race ?? tune ?? !engine.adapter!.software) {
       await step("racing variants");
       const { fit } = this.#settings;
       const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
