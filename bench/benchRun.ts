@@ -7,14 +7,23 @@ import { checkpoints, modelFolder, project } from "./commandLine.ts";
 import { crossoversOf } from "./crossover.ts";
 import { identity } from "./fields.ts";
 import { type Fit, failedFit, fitLine, searches } from "./fits.ts";
-import { type BenchOptions, varyingFields } from "./flags.ts";
+import { type BenchOptions, testsOf, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import type { Environment, Field, Results, Row, Verdict } from "./row.ts";
+import {
+  type Alternation,
+  type Environment,
+  emptyQuality,
+  type Field,
+  type Quality,
+  type Results,
+  type Row,
+  type Verdict,
+} from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
-import { subjectsOf } from "./subject.ts";
-import { expandTests, type Test } from "./tests.ts";
+import { type Subject, subjectsOf } from "./subject.ts";
+import type { Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -24,11 +33,23 @@ export interface Outcome {
   report: string | null;
 }
 
+/** A subject and the tests that it takes. */
+export interface Planned {
+  subject: Subject;
+  tests: readonly Test[];
+}
+
+export interface Job {
+  plan: readonly Planned[];
+  /** Keeps what was found, once all has been run or a person has stopped it. */
+  write: typeof writeResults;
+}
+
 export class BenchRun {
-  readonly subjects;
+  readonly subjects: readonly Subject[];
   readonly #options: BenchOptions;
   readonly #environment: Environment;
-  readonly #tests: readonly Test[];
+  readonly #job: Job;
   readonly #extra: readonly Field[];
   readonly #folder: string;
   /** Was the folder made for this run? */
@@ -37,22 +58,30 @@ export class BenchRun {
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
   readonly #fits: Fit[] = [];
-  /** Name of the model in hand, and how many of its rows are finished. */
+  readonly #quality: Quality[] = [];
+  readonly #alternations: Alternation[] = [];
+  /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
-  #finished = 0;
+  #finished = { stages: 0, rows: 0 };
   #ended = false;
 
-  constructor(options: BenchOptions, environment: Environment) {
-    const models = options.models.map(modelFolder);
-    this.subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
+  /** Without a job, what the options ask for is run and kept. */
+  constructor(
+    options: BenchOptions,
+    environment: Environment,
+    job: Job = { plan: planOf(options), write: writeResults },
+  ) {
+    this.#job = job;
+    this.subjects = job.plan.map(({ subject }) => subject);
     this.#options = options;
     this.#environment = environment;
-    this.#tests = expandTests(options);
     this.#extra = varyingFields(options);
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
-    this.#progress = wanted ? createProgress(this.subjects.length, this.#tests) : noProgress;
+    const before = options.quality ? ["quality"] : [];
+    const stages = job.plan.map(({ tests }) => [...before, ...tests]);
+    this.#progress = wanted ? createProgress(stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -69,7 +98,7 @@ export class BenchRun {
 
   /** Takes the folder away again where nothing came to lie in it. */
   async leaveNothingEmpty(): Promise<void> {
-    if (this.#made && this.#rows.length + this.#fits.length === 0) await rmdir(this.#folder).catch(() => {});
+    if (this.#made && this.#empty) await rmdir(this.#folder).catch(() => {});
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -87,22 +116,31 @@ export class BenchRun {
       this.#ended = true;
       this.#progress.clear();
     }
-    if (this.#rows.length + this.#fits.length === 0) return { failed: false, report: null };
+    if (this.#empty) return { failed: false, report: null };
     const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
+    const found = {
+      fits: this.#fits,
+      crossovers,
+      quality: this.#quality,
+      alternations: this.#alternations,
+    };
     const results: Results = {
       schema: "longtape/1",
       environment,
       rows: this.#rows,
-      ...(this.#fits.length > 0 ? { fits: this.#fits } : {}),
-      ...(crossovers.length > 0 ? { crossovers } : {}),
+      ...Object.fromEntries(Object.entries(found).filter(([, list]) => list.length > 0)),
     };
     this.#print((printer) => printer.footer(results));
-    const { report } = await writeResults(this.#folder, results, this.#extra);
+    const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
-      this.#rows.some(({ status }) => status === "failed") ||
+      [...this.#rows, ...this.#quality].some(({ status }) => status === "failed") ||
       this.#fits.some(({ ended_by }) => ended_by === "failed");
     return { failed, report };
+  }
+
+  get #empty(): boolean {
+    return this.#rows.length + this.#fits.length + this.#quality.length === 0;
   }
 
   /** What a runtime tells. */
@@ -127,6 +165,13 @@ export class BenchRun {
         this.#fits.push(event.fit);
         this.#say(fitLine(event.fit));
         break;
+      case "quality":
+        this.#quality.push(event.quality);
+        this.#progress.done(this.#model, "quality", this.#finished.stages++);
+        break;
+      case "alternation":
+        this.#alternations.push(event.alternation);
+        break;
       case "hidden":
         this.#environment.tab_hidden = true;
         break;
@@ -143,11 +188,11 @@ export class BenchRun {
     Object.assign(this.#environment, await runtime.open());
     if (signal.aborted) return;
     this.#print((printer) => printer.header(this.#environment));
-    for (const subject of this.subjects) {
+    for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;
-      this.#finished = 0;
+      this.#finished = { stages: 0, rows: 0 };
       try {
-        await runtime.run(subject, this.#tests);
+        await runtime.run(subject, tests);
       } catch (error) {
         if (this.#ended) return;
         const { message, stack } = error as Error;
@@ -157,7 +202,9 @@ export class BenchRun {
           if (!this.#fits.some((fit) => fit.model === subject.model && fit.searched === searched))
             this.take({ type: "fit", fit: failedFit(subject, searched, { status: "failed", reason }) });
         }
-        for (const test of this.#tests.slice(this.#finished)) {
+        if (this.#options.quality && this.#finished.stages === 0)
+          this.take({ type: "quality", quality: { ...emptyQuality(subject), status: "failed", reason } });
+        for (const test of tests.slice(this.#finished.rows)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -170,7 +217,8 @@ export class BenchRun {
   #addRow(row: Row): void {
     this.#rows.push(row);
     this.#print((printer) => printer.row(row));
-    this.#progress.done(this.#model, row.test, this.#finished++);
+    this.#finished.rows++;
+    this.#progress.done(this.#model, row.test, this.#finished.stages++);
   }
 
   #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {
@@ -182,6 +230,13 @@ export class BenchRun {
     this.#progress.clear();
     console.error(line);
   }
+}
+
+/** Every subject through every test. */
+function planOf(options: BenchOptions): Planned[] {
+  const models = options.models.map(modelFolder);
+  const tests = testsOf(options);
+  return subjectsOf({ ...options, models }, checkpoints, filesIn).map((subject) => ({ subject, tests }));
 }
 
 function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {

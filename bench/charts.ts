@@ -104,11 +104,40 @@ export function bytesChart(
   curves: readonly Curve[],
   canvas: Canvas,
 ): SVGElement | null {
-  const series = seriesOf(rows.filter((row) => (measuredBytes(row) ?? theoryBytes(row) ?? 0) > 0));
-  const lines = series.map(({ rows, label, colour }) => ({ label, colour, points: theory(rows, curves) }));
+  return overContext("state + keys and values", rows, measuredBytes, theoryBytes, curves, canvas);
+}
+
+/** Bytes of scratch against the context, log-log: what a forward works in and forgets. */
+export function scratchChart(rows: readonly Row[], canvas: Canvas): SVGElement | null {
+  return overContext(
+    "scratch",
+    rows,
+    (row) => row.mem_scratch,
+    (row) => row.theory_scratch,
+    [],
+    canvas,
+  );
+}
+
+type BytesOf = (row: Row) => number | null;
+
+function overContext(
+  what: string,
+  rows: readonly Row[],
+  measured: BytesOf,
+  predicted: BytesOf,
+  curves: readonly Curve[],
+  canvas: Canvas,
+): SVGElement | null {
+  const series = seriesOf(rows.filter((row) => (measured(row) ?? predicted(row) ?? 0) > 0));
+  const lines = series.map(({ rows, label, colour }) => ({
+    label,
+    colour,
+    points: theory(rows, predicted, curves),
+  }));
   const dots = series.flatMap(({ rows, label, colour }) =>
     rows.flatMap((row) => {
-      const bytes = measuredBytes(row);
+      const bytes = measured(row);
       if (!bytes) return [];
       return {
         x: contextOf(row),
@@ -144,7 +173,7 @@ export function bytesChart(
       domain: y.domain,
       ticks: y.ticks,
       tickFormat: tickBytes,
-      label: "state + keys and values",
+      label: what,
     },
     marks: [
       Plot.gridY(y.ticks, { strokeOpacity: 0.12 }),
@@ -162,29 +191,48 @@ export function bytesChart(
   );
 }
 
-/** Tokens a second against depth; where every row has the same depth, bars. */
+/** Tokens a second against depth, or of prompts against their length; where every row has the same, bars. */
 export function speedChart(rows: readonly Row[], canvas: Canvas): SVGElement | null {
   const timed = rows.filter((row) => row.status === "ok" && row.avg_ts !== null);
   if (timed.length === 0) return null;
+  const lengths = new Set(timed.map((row) => row.n_prompt));
+  if (lengths.size > 1 && timed.every((row) => row.n_depth === 0 && row.n_gen === 0))
+    return speedLines(
+      seriesOf(timed),
+      (row) => row.n_prompt,
+      "tokens of the prompt",
+      Math.min(...lengths),
+      canvas,
+    );
   const series = seriesOf(
     timed,
     ({ n_prompt, n_gen }) => `${n_prompt || ""}${n_prompt && n_gen ? "+" : ""}${n_gen || ""}`,
   );
   const depths = [...new Set(timed.map((row) => row.n_depth))].sort((a, b) => a - b);
-  return depths.length > 1 ? speedLines(series, depths, canvas) : speedBars(series, canvas);
+  if (depths.length === 1) return speedBars(series, canvas);
+  return speedLines(series, (row) => row.n_depth, "depth: tokens already in the context", 0, canvas);
 }
 
-function speedLines(series: Series[], depths: number[], canvas: Canvas): SVGElement {
+function speedLines(
+  series: Series[],
+  tokensOf: (row: Row) => number,
+  axis: string,
+  from: number,
+  canvas: Canvas,
+): SVGElement {
   const lines = series.map(({ rows, label, colour }) => ({
     label,
     colour,
-    points: rows.map((row) => speedPoint(row, label, colour)).sort((a, b) => a.x - b.x),
+    points: rows
+      .map((row) => ({ ...speedPoint(row, label, colour), x: tokensOf(row) }))
+      .sort((a, b) => a.x - b.x),
   }));
   const points = lines.flatMap(({ points }) => points);
   const highest = Math.max(...points.map(({ high }) => high));
   const lowest = Math.min(...points.map(({ y }) => y));
   // Zero is the honest floor; only rates too far apart to share it are put on a log scale.
   const log = highest > 30 * lowest;
+  const depths = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b);
   const smallest = depths.find((depth) => depth > 0) ?? 1;
   const last = depths.at(-1) as number;
   const chart = Plot.plot({
@@ -193,10 +241,10 @@ function speedLines(series: Series[], depths: number[], canvas: Canvas): SVGElem
     x: {
       type: "symlog",
       constant: smallest / 2,
-      domain: [0, last],
+      domain: [from, last],
       ticks: thin(depths),
       tickFormat: count,
-      label: "depth: tokens already in the context",
+      label: axis,
     },
     y: log
       ? {
@@ -252,18 +300,22 @@ function speedPoint(row: Row, label: string, colour: string) {
   const y = row.avg_ts as number;
   const sd = row.stddev_ts ?? 0;
   const title = `${label}, ${row.test}: ${y.toFixed(2)} ± ${sd.toFixed(2)} tokens a second`;
-  return { x: row.n_depth, y, low: Math.max(0, y - sd), high: y + sd, colour, title };
+  return { y, low: Math.max(0, y - sd), high: y + sd, colour, title };
 }
 
 /** The ledger's bytes over the context: its curve if the run kept one, and always the rows' own sizes. */
-function theory(rows: readonly Row[], curves: readonly Curve[]): { x: number; y: number }[] {
+function theory(
+  rows: readonly Row[],
+  predicted: BytesOf,
+  curves: readonly Curve[],
+): { x: number; y: number }[] {
   const [first] = rows;
   // A curve is of one stream of longtape.
   const curve = curves.find(({ arch, model }) => arch === first?.arch && model === first.model);
   const fits = curve && first?.peer === "longtape" && first.n_parallel === 1;
   const points = new Map(fits ? curve.points.map(({ context, bytes }) => [context, bytes]) : []);
   for (const row of rows) {
-    const bytes = theoryBytes(row);
+    const bytes = predicted(row);
     if (bytes) points.set(contextOf(row), bytes);
   }
   return [...points]
@@ -283,7 +335,7 @@ export const frame = ({ document, width, height }: Canvas) => ({
   style: { fontSize: "12px" },
 });
 
-interface Ended {
+export interface Ended {
   label: string;
   colour: string;
   end: { x: number; y: number } | undefined;

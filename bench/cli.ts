@@ -1,11 +1,11 @@
 // npm run bench: streams tokens through models, prints what that costs row by row, and keeps it.
 
-import { spawn } from "node:child_process";
 import { adapterLine } from "./adapter.ts";
 import { runCommand } from "./commandLine.ts";
 import { ownEnvironment } from "./environment.ts";
 import { parseFlags } from "./flags.ts";
-import type { RuntimeRequest } from "./runtime.ts";
+import { openFile, openRuntime } from "./open.ts";
+import { QUALITY_TOKENS } from "./tests.ts";
 import { buildCommit, ownVersion } from "./versions.ts";
 
 await runCommand(async (argv, signal) => {
@@ -29,6 +29,9 @@ await runCommand(async (argv, signal) => {
     seed,
     maxBytes,
     fit: options.fit && { ...options.fit, freeBytes: process.availableMemory() },
+    fill: options.fill,
+    curve: options.curve !== null,
+    quality: options.quality ? QUALITY_TOKENS : null,
     build_commit: environment.build_commit,
     version: environment.versions.longtape ?? null,
   };
@@ -59,19 +62,3 @@ await runCommand(async (argv, signal) => {
     await runtime.close();
   }
 });
-
-async function openRuntime(name: "chrome" | "node", request: RuntimeRequest) {
-  if (name === "node") return (await import("./nodeRuntime.ts")).nodeRuntime(request);
-  return (await import("./chromeRuntime.ts")).chromeRuntime(request);
-}
-
-/** In whatever the system opens such a file with. */
-function openFile(path: string): void {
-  const [command, ...args] = {
-    darwin: ["open", path],
-    win32: ["cmd", "/c", "start", "", path],
-  }[process.platform as string] ?? ["xdg-open", path];
-  spawn(command!, args, { stdio: "ignore", detached: true })
-    .on("error", (error) => console.error(`--open: ${path} could not be opened (${error.message})`))
-    .unref();
-}

@@ -19,12 +19,12 @@ export interface CommonFlags {
   verbose?: true;
 }
 
-export function addCommonFlags(command: Command): Command {
+export function addCommonFlags(command: Command, runtime: Place["runtime"] = "node"): Command {
   return command
     .addOption(
       new Option("--runtime <name>", "node (Dawn in this process) or chrome")
         .choices(["node", "chrome"])
-        .default("node"),
+        .default(runtime),
     )
     .option("--browser <path>", "with --runtime chrome: the browser to start")
     .option("--software", "take the software adapter even where there is a GPU")

@@ -8,11 +8,12 @@ export function ownEnvironment(
   argv: readonly string[],
   build: { commit: string | null; version: string },
   seed: number,
+  script = "bench",
 ): Environment {
   const quoted = argv.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word)));
   const processors = cpus();
   return {
-    command: ["npm run bench", ...(quoted.length > 0 ? ["--", ...quoted] : [])].join(" "),
+    command: [`npm run ${script}`, ...(quoted.length > 0 ? ["--", ...quoted] : [])].join(" "),
     started: new Date().toISOString(),
     build_commit: build.commit,
     versions: { longtape: build.version, "webgpu-memory": packageVersion("webgpu-memory") },

@@ -18,23 +18,29 @@ export interface Progress {
 export const noProgress: Progress = { step() {}, done() {}, clear() {} };
 
 /**
- * Time left. Every model is loaded and then takes the same tests, so each of these stages is expected to last as long as
- * it lasted on average for the models before; one that was never seen, as long as a stage so far.
+ * Time left. Every model is loaded and then takes its tests, most of them the same, so each of these stages is expected to
+ * last as long as it lasted on average for the models before; one that was never seen, as long as a stage so far.
  */
 export class TimeLeft {
   /** Rows that are finished, and that there will be. */
   rows = 0;
   readonly of: number;
-  readonly #models: number;
+  /** Models that have the stage: loading, then each test. */
+  readonly #models: number[];
   /** How long the stages lasted: loading, then each test. */
   readonly #lasted: number[][];
   #last: number;
   #loaded = false;
 
-  constructor(models: number, tests: readonly unknown[], now: number) {
-    this.of = models * tests.length;
-    this.#models = models;
-    this.#lasted = [[], ...tests.map(() => [])];
+  /** `tests`: those of each model. */
+  constructor(tests: readonly (readonly unknown[])[], now: number) {
+    const stages = 1 + Math.max(0, ...tests.map(({ length }) => length));
+    this.of = tests.reduce((sum, { length }) => sum + length, 0);
+    this.#models = Array.from(
+      { length: stages },
+      (_, stage) => tests.filter((all) => all.length >= stage).length,
+    );
+    this.#lasted = this.#models.map(() => []);
     this.#last = now;
   }
 
@@ -58,7 +64,7 @@ export class TimeLeft {
     const expected = this.#lasted.map((lasted, stage) => {
       // who never tells of steps has loading in the first test
       const unseen = stage === 0 ? 0 : all;
-      return (this.#models - lasted.length) * (lasted.length > 0 ? average(lasted) : unseen);
+      return (this.#models[stage]! - lasted.length) * (lasted.length > 0 ? average(lasted) : unseen);
     });
     return Math.max(0, expected.reduce((a, b) => a + b) - (now - this.#last));
   }
@@ -71,8 +77,7 @@ export class TimeLeft {
 
 /** One line that is written over on a terminal; elsewhere, where all is kept, a line a row. */
 export function createProgress(
-  models: number,
-  tests: readonly unknown[],
+  tests: readonly (readonly unknown[])[],
   place: Place = process.stderr,
 ): Progress {
   let time: TimeLeft | null = null;
@@ -83,10 +88,10 @@ export function createProgress(
   };
   return {
     step(model, test, what) {
-      time ??= new TimeLeft(models, tests, performance.now());
+      time ??= new TimeLeft(tests, performance.now());
       time.step(test, performance.now());
       if (!place.isTTY) return;
-      const number = time.of > 0 ? `[${time.rows + 1}/${time.of}] ` : "";
+      const number = time.of > 0 ? `[${Math.min(time.rows + 1, time.of)}/${time.of}] ` : "";
       const line = `${number}${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
       place.write(`\r${line.slice(0, (place.columns || 80) - 1)}\x1b[K`);
       shown = true;

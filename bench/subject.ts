@@ -15,6 +15,8 @@ export interface Subject {
   seededConfig: string | Config | null;
   /** Laid over the configuration. */
   overlay: Config | null;
+  /** Race its kernels whatever the settings say. */
+  race?: boolean;
 }
 
 /** A folder with this file alone has its weights seeded. */

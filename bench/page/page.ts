@@ -99,7 +99,10 @@ function start({ subjects, tests, repetitions, tune, picked }: Choice): void {
   running = {
     worker,
     results,
-    time: new TimeLeft(subjects.length, tests, performance.now()),
+    time: new TimeLeft(
+      subjects.map(() => tests),
+      performance.now(),
+    ),
     model: "",
     finished: 0,
   };

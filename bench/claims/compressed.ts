@@ -1,0 +1,243 @@
+// Claims 7 to 9: attention that looks at less, and state spaces.
+
+import type { Layers } from "../closed.ts";
+import { contextOf, type Row } from "../row.ts";
+import { formatBytes } from "../units.ts";
+import { flash } from "./attentionMemory.ts";
+import type { Claim, Evidence, Measurement } from "./claim.ts";
+import {
+  arithmetic,
+  cite,
+  count,
+  counted,
+  figure,
+  held,
+  list,
+  pointsOf,
+  ratioOf,
+  slopeOf,
+} from "./evidence.ts";
+import { growth, rate, rateRatio, timeExponent } from "./growth.ts";
+import { decodes, type Need, prompts, select } from "./needs.ts";
+
+const linear = ["linear-attention", "gla"];
+/** Nearer to N than to N^2, and no repetition past half way: a fixed cost a prompt can only lower an exponent. */
+const LINEAR = 1.25;
+const HALF_WAY = 1.5;
+
+const timeOf = (arch: string, rows: readonly Row[]): Measurement => {
+  const { exponent, spread } = timeExponent(rows, (row) => row.n_prompt);
+  return {
+    kind: "measurement",
+    what: `time of a prompt, ${arch}`,
+    value: exponent,
+    unit: "exponent",
+    exact: false,
+    spread,
+    rows: rows.map((row) => cite(row, rate(row))),
+  };
+};
+
+export const linearAttention: Claim = {
+  id: 7,
+  title: "Linear attention comes near O(N) by approximation",
+  quote:
+    '"Linear attention mechanisms reduce complexity toward O(N) by approximating the full attention matrix".',
+  needs: [...linear.flatMap((arch) => [prompts(arch), decodes(arch)]), prompts(flash)],
+  decide({ rows, models }) {
+    const times = linear.map((arch) => timeOf(arch, select(prompts(arch), rows)));
+    const memory = linear.map((arch) => growth(pointsOf(select(decodes(arch), rows), held), null));
+    const full = timeOf(flash, select(prompts(flash), rows));
+    const rank = rankOf(models[linear[0]!]?.layers ?? []);
+    const evidence: Evidence[] = [
+      ...times,
+      full,
+      ...linear.map((arch, i) =>
+        slopeOf(`state of ${arch}, for a token more`, memory[i]!, select(decodes(arch), rows), held),
+      ),
+      ...rank,
+    ];
+    const found = `Time of a prompt is ${list(times.map(({ value }, i) => `N^${value.toFixed(2)} (${linear[i]})`))} where full attention's is N^${full.value.toFixed(2)}`;
+    const growing = linear.filter((_, i) => memory[i]!.exponent !== 0);
+    if (growing.length > 0 || times.some(({ spread }) => spread![0] > HALF_WAY)) {
+      const because = `${found}${growing.length > 0 ? `, and the state of ${list(growing)} grows` : ""}: that is not toward O(N).`;
+      return { verdict: "refuted", because, evidence };
+    }
+    if (!times.every(({ value, spread }) => value <= LINEAR && spread![1] < HALF_WAY)) {
+      const missing = times
+        .filter(({ value, spread }) => value > LINEAR || spread![1] >= HALF_WAY)
+        .map(
+          ({ what, spread }) =>
+            `rows that tell N from N² in the ${what}: repetitions allow N^${spread!.map((p) => p.toFixed(2)).join(" to N^")}`,
+        );
+      return { verdict: "undecided", because: `${found}, within too wide a spread.`, evidence, missing };
+    }
+    const complexity = `${found}; the state is constant to the byte`;
+    const others = linear.filter((arch) => models[arch]?.weights !== models[flash]?.weights);
+    if (others.length === 0)
+      return { verdict: "holds", because: `${complexity}, on ${flash}'s own weights.`, evidence };
+    const because = `${complexity}. Not "by approximating" a given model's matrix: ${list(others)} run on weights of their own, trained with this attention${rank[0] ? `, whose matrix of N x N has a rank of at most ${rank[0].value} before the causal mask` : ""}.`;
+    return { verdict: "holds with a condition", because, evidence };
+  },
+};
+
+/** Of attention without a gate. */
+const rankOf = (layers: readonly Layers[]): Evidence[] =>
+  layers.flatMap((group) =>
+    group.kind === "linear"
+      ? arithmetic(
+          `largest rank of a head's N x N matrix before the causal mask, ${linear[0]}`,
+          "features of a key",
+          group.keyDim,
+          "features",
+          "phi(Q) phi(K)^T: arXiv 2006.16236, equation 7",
+        )
+      : [],
+  );
+
+const sparse = ["mistral-window", "sinks", "local", "strided"];
+/** Less than this share of full attention's bytes is less, padding aside. */
+const LESS = 0.9;
+
+const withPairs = (arch: string): Need => ({ ...decodes(arch), figure: "theory_pairs" });
+
+export const sparseAttention: Claim = {
+  id: 8,
+  title: "Sparse attention trades expressiveness for memory",
+  quote:
+    '"Sparse attention patterns select a subset of token pairs for attention computation, trading some expressiveness for reduced memory."',
+  needs: [flash, ...sparse].map(withPairs),
+  decide({ rows }) {
+    const full = select(withPairs(flash), rows).at(-1)!;
+    const evidence: Evidence[] = [];
+    const less: string[] = [];
+    const same: string[] = [];
+    const all: string[] = [];
+    const shares: string[] = [];
+    for (const arch of sparse) {
+      const own = select(withPairs(arch), rows);
+      const row = own.findLast((r) => contextOf(r) <= contextOf(full))!;
+      const bytes = growth(pointsOf(own, held), null);
+      const memory = held(row) / held(full);
+      const share = row.theory_pairs! / full.theory_pairs!;
+      (memory < LESS ? less : same).push(arch);
+      if (share >= 1) all.push(arch);
+      shares.push(`${arch} ${(100 * share).toFixed(1)}%`);
+      evidence.push(
+        counted(`keys and values of ${arch} over ${flash}'s, ${row.test}`, memory, "ratio", [
+          cite(row, held(row)),
+          cite(full, held(full)),
+        ]),
+        slopeOf(`keys and values of ${arch}, for a token more`, bytes, own, held),
+        counted(`pairs that ${arch} scores over ${flash}'s, ${row.test}`, share, "ratio", [
+          cite(row, row.theory_pairs!),
+          cite(full, full.theory_pairs!),
+        ]),
+        ...quality(arch, rows),
+      );
+    }
+    evidence.push(...quality(flash, rows));
+    const subset = `Of the pairs that full attention scores at ${count(contextOf(full))} tokens, ${list(shares)} are scored`;
+    if (all.length > 0) {
+      const because = `${subset}: ${list(all)} select no subset.`;
+      return { verdict: "refuted", because, evidence };
+    }
+    const unseen = "What a query is not shown it cannot use";
+    if (same.length === 0)
+      return { verdict: "holds", because: `${subset}, and all keep less. ${unseen}.`, evidence };
+    if (less.length === 0) {
+      const because = `${subset}, but none keeps less: every key may still be asked for.`;
+      return { verdict: "refuted", because, evidence };
+    }
+    const because = `${subset}. ${list(less)} keep less memory, since a key that leaves the window is never asked for again; ${list(same)} keep every key and save work alone. ${unseen}.`;
+    return { verdict: "holds with a condition", because, evidence };
+  },
+};
+
+/** What leaving pairs out does to the text's likelihood, where that was asked for. */
+const quality = (arch: string, rows: readonly Row[]): Evidence[] =>
+  rows
+    .filter((row) => row.arch === arch && row.bits_per_byte !== null)
+    .slice(0, 1)
+    .map((row) =>
+      counted(`text under ${arch}`, row.bits_per_byte!, "bits/byte", [cite(row, row.bits_per_byte!)]),
+    );
+
+export const ssm = "mamba";
+const SCAN = "selectiveScan";
+/** Variants that cut time into chunks and scan them together have it in their names. */
+const PARALLEL = /chunk/i;
+/** Reading tokens together must bring this much before it counts as parallel. */
+const TOGETHER = 2;
+
+export const stateSpaces: Claim = {
+  id: 9,
+  title: "State spaces: parallel training, constant inference memory",
+  quote:
+    '"State-space models like Mamba return to sequential processing with careful architectural design to maintain parallelization during training while preserving O(1) inference memory".',
+  needs: [decodes(ssm), prompts(ssm, 2)],
+  decide({ rows, races }) {
+    const own = select(decodes(ssm), rows);
+    const all = growth(
+      pointsOf(own, (row) => row.mem_live ?? 0),
+      null,
+    );
+    const [prompt, step] = [select(prompts(ssm), rows).at(-1)!, own[0]!];
+    const together = rateRatio(prompt, step);
+    const race = races
+      .filter(({ kernel, sizes }) => kernel === SCAN && !/\bT=1\b/.test(sizes))
+      .find(({ times_ns }) => Object.keys(times_ns).some((name) => PARALLEL.test(name)));
+    const evidence: Evidence[] = [
+      slopeOf(`everything that ${ssm} holds, for a token more`, all, own, (row) => row.mem_live ?? 0),
+      ratioOf("tokens a second: a prompt, read together, over tokens generated one by one", together, [
+        prompt,
+        step,
+      ]),
+      counted(
+        "logits against the plain reference, normalised mean squared error",
+        prompt.nmse_vs_reference ?? 0,
+        "NMSE",
+        [cite(prompt, prompt.nmse_vs_reference ?? 0)],
+      ),
+    ];
+    if (all.exponent !== 0) {
+      const because = `What ${ssm} holds grows by ${figure(all.slope)} bytes a token: not O(1).`;
+      return { verdict: "refuted", because, evidence };
+    }
+    const constant = `What ${ssm} holds does not change by a byte up to ${count(contextOf(own.at(-1)!))} tokens (state ${formatBytes(own[0]!.mem_state ?? 0)})`;
+    const forward = "A prompt's forward is that of training; the backward pass is not run here";
+    if (race) {
+      const [parallel, serial] = fastestOfBoth(race.times_ns);
+      const versus = serial ? serial[1] / parallel[1] : null;
+      if (serial && versus !== null) {
+        evidence.push({
+          kind: "measurement",
+          what: `${SCAN} (${race.sizes}): ${serial[0]}, token by token, over ${parallel[0]}, parallel in time`,
+          value: versus,
+          unit: "ratio",
+          exact: false,
+          spread: null,
+          rows: [],
+        });
+      }
+      const because = `${constant}. The scan has a form that is parallel in time (${parallel[0]})${serial ? `, on this adapter ${figure(versus!)} times as fast as the serial one (${serial[0]})` : ""}; ${race.variant} won and runs. ${forward}.`;
+      return { verdict: "holds", because, evidence };
+    }
+    const missing = [`a race of ${SCAN} over several tokens with a variant that is parallel in time`];
+    if (together.spread[0] < TOGETHER)
+      return { verdict: "undecided", because: `${constant}; missing is ${missing[0]}.`, evidence, missing };
+    const because = `${constant}. Tokens read together go ${figure(together.value)} times as fast as one by one, but no scan that is parallel in time was raced here, so this may be the products around it alone. ${forward}.`;
+    return { verdict: "holds with a condition", because, evidence };
+  },
+};
+
+type Timed = [name: string, ns: number];
+
+/** Of the variants that are parallel in time and of those that are not. */
+function fastestOfBoth(times: Readonly<Record<string, number>>): [Timed, Timed | null] {
+  const sorted = Object.entries(times).sort((a, b) => a[1] - b[1]);
+  return [
+    sorted.find(([name]) => PARALLEL.test(name))!,
+    sorted.find(([name]) => !PARALLEL.test(name)) ?? null,
+  ];
+}
