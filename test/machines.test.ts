@@ -137,7 +137,7 @@ test("a layout finds the keys and values among twins and state", async () => {
     fillCache() {},
   };
   const { carried } = laySession(withCache, config, weights, { B: 2, chunk: 1, allLogits: false });
-  expect(carried.kv.map(({ label }) => label)).toEqual(["ring", "paged"]);
+  expect(carried.kv.map(({ tensor }) => tensor.label)).toEqual(["ring", "paged"]);
   model.destroy();
 });
 
