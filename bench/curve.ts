@@ -24,6 +24,8 @@ const CHUNKS = 64;
 /** Rounds of the comparison, and tokens generated at either end in each. */
 const ROUNDS = 20;
 const GENERATED = 64;
+/** Progress is told no more often than this. */
+const TELL_MS = 1000;
 
 /** What a curve needs of the bench. */
 export interface CurveHost {
@@ -65,8 +67,9 @@ export async function runCurve(
       const theory = await along.prefill(test.n_prompt);
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
-      await emit({ type: "step", test: row.test, what: "streaming" });
-      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt);
+      const onPiece = (done: number) =>
+        emit({ type: "step", test: row.test, what: `${count(done)} of ${count(test.n_prompt)} tokens` });
+      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt, onPiece);
       row = {
         ...row,
         ...memoryFields(held, loaded.resident, theory, closed, test),
@@ -142,18 +145,25 @@ class LongStream {
   }
 
   /** Feeds the next tokens. Buffers are made before the clock starts, while counting is on; nothing is counted under it. */
-  async stretch(tokens: number): Promise<Stretch> {
+  async stretch(tokens: number, onPiece: (done: number) => void | Promise<void>): Promise<Stretch> {
     const session = this.#session;
     const { counter, resident } = this.#host;
     await session.reserve(Math.max(...session.positions) + tokens);
     let elapsedNs = 0;
     const latenciesNs: number[] = [];
+    let done = 0;
+    let told = Number.NEGATIVE_INFINITY;
     await counter.paused(async () => {
       for (const piece of pieces(tokens, session.chunk, CHUNKS)) {
+        if (performance.now() - told > TELL_MS) {
+          await onPiece(done);
+          told = performance.now();
+        }
         const prompts = this.#prompts(piece);
         const { started, ended, latenciesNs: some } = await prefillTimed(session, this.#machine, prompts);
         elapsedNs += (ended - started) * 1e6;
         latenciesNs.push(...some);
+        done += piece;
       }
     });
     const live = this.#machine.live();
@@ -257,6 +267,8 @@ export async function alternating(
   }
   return ratios;
 }
+
+const count = (n: number): string => n.toLocaleString("en-US");
 
 /** The stretches of each stream: those of the same streams and chunk. */
 export function curvesOf(tests: readonly Test[]): Test[][] {
