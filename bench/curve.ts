@@ -58,13 +58,15 @@ export async function runCurve(
     const { nmse_vs_reference } = row;
     const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk });
     const session = await model.session({ streams, chunk });
-    phase = "run";
     stream = new LongStream(session, machine, fill, host);
     await emit({ type: "step", test: row.test, what: "first token" });
     await stream.begin(tests[0]!.n_prompt);
     for (const test of tests) {
       row = { ...host.row(test), nmse_vs_reference };
+      // past the model's reach "no" is the ledger's answer, before anything is run
+      phase = "preflight";
       const theory = await along.prefill(test.n_prompt);
+      phase = "run";
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
       const onPiece = (done: number) =>
