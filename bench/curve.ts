@@ -24,6 +24,8 @@ const CHUNKS = 64;
 /** Rounds of the comparison, and tokens generated at either end in each. */
 const ROUNDS = 20;
 const GENERATED = 64;
+/** Progress is told no more often than this. */
+const TELL_MS = 1000;
 
 /** What a curve needs of the bench. */
 export interface CurveHost {
@@ -56,17 +58,20 @@ export async function runCurve(
     const { nmse_vs_reference } = row;
     const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk });
     const session = await model.session({ streams, chunk });
-    phase = "run";
     stream = new LongStream(session, machine, fill, host);
     await emit({ type: "step", test: row.test, what: "first token" });
     await stream.begin(tests[0]!.n_prompt);
     for (const test of tests) {
       row = { ...host.row(test), nmse_vs_reference };
+      // past the model's reach "no" is the ledger's answer, before anything is run
+      phase = "preflight";
       const theory = await along.prefill(test.n_prompt);
+      phase = "run";
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
-      await emit({ type: "step", test: row.test, what: "streaming" });
-      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt);
+      const onPiece = (done: number) =>
+        emit({ type: "step", test: row.test, what: `${count(done)} of ${count(test.n_prompt)} tokens` });
+      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt, onPiece);
       row = {
         ...row,
         ...memoryFields(held, loaded.resident, theory, closed && closedHeld(closed, layers), test),
@@ -142,18 +147,25 @@ class LongStream {
   }
 
   /** Feeds the next tokens. Buffers are made before the clock starts, while counting is on; nothing is counted under it. */
-  async stretch(tokens: number): Promise<Stretch> {
+  async stretch(tokens: number, onPiece: (done: number) => void | Promise<void>): Promise<Stretch> {
     const session = this.#session;
     const { counter, resident } = this.#host;
     await session.reserve(Math.max(...session.positions) + tokens);
     let elapsedNs = 0;
     const latenciesNs: number[] = [];
+    let done = 0;
+    let told = Number.NEGATIVE_INFINITY;
     await counter.paused(async () => {
       for (const piece of pieces(tokens, session.chunk, CHUNKS)) {
+        if (performance.now() - told > TELL_MS) {
+          await onPiece(done);
+          told = performance.now();
+        }
         const prompts = this.#prompts(piece);
         const { started, ended, latenciesNs: some } = await prefillTimed(session, this.#machine, prompts);
         elapsedNs += (ended - started) * 1e6;
         latenciesNs.push(...some);
+        done += piece;
       }
     });
     const live = this.#machine.live();
@@ -257,6 +269,8 @@ export async function alternating(
   }
   return ratios;
 }
+
+const count = (n: number): string => n.toLocaleString("en-US");
 
 /** The stretches of each stream: those of the same streams and chunk. */
 export function curvesOf(tests: readonly Test[]): Test[][] {

@@ -106,8 +106,8 @@ export interface Row {
   /** Tokens a second of one stream: avg_ts / n_parallel. */
   avg_ts_stream: number | null;
   /**
-   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated (ids come back a submit at a
-   * time; those that come together share its time), or of a chunk of a prompt.
+   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated, or of a chunk of a prompt.
+   * Results that come together (ids come back a submit at a time) share the time since those before.
    */
   latency_p50_ns: number | null;
   latency_p95_ns: number | null;
