@@ -13,6 +13,7 @@ import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
 import {
   type Alternation,
+  type DriftPoint,
   type Environment,
   emptyQuality,
   type Field,
@@ -60,6 +61,7 @@ export class BenchRun {
   readonly #fits: Fit[] = [];
   readonly #quality: Quality[] = [];
   readonly #alternations: Alternation[] = [];
+  readonly #drifts: DriftPoint[] = [];
   /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
   #finished = { stages: 0, rows: 0 };
@@ -123,6 +125,7 @@ export class BenchRun {
       crossovers,
       quality: this.#quality,
       alternations: this.#alternations,
+      drifts: this.#drifts,
     };
     const results: Results = {
       schema: "longtape/1",
@@ -171,6 +174,9 @@ export class BenchRun {
         break;
       case "alternation":
         this.#alternations.push(event.alternation);
+        break;
+      case "drift":
+        this.#drifts.push(event.drift);
         break;
       case "hidden":
         this.#environment.tab_hidden = true;

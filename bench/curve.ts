@@ -4,6 +4,7 @@ import type { GpuMachine } from "../engine/gpu.ts";
 import { formatBytes, total } from "../engine/memory.ts";
 import { Session } from "../engine/session.ts";
 import type { Snapshot } from "../engine/snapshot.ts";
+import { type Drift, DriftMeter } from "./drift.ts";
 import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedHeld, closedOf, memoryFields, speedFields, theoryFields } from "./fields.ts";
 import { type Fill, pieces } from "./fill.ts";
@@ -58,7 +59,8 @@ export async function runCurve(
     const { nmse_vs_reference } = row;
     const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk });
     const session = await model.session({ streams, chunk });
-    stream = new LongStream(session, machine, fill, host);
+    const drift = await DriftMeter.open(model);
+    stream = new LongStream(session, machine, fill, host, drift);
     await emit({ type: "step", test: row.test, what: "first token" });
     await stream.begin(tests[0]!.n_prompt);
     for (const test of tests) {
@@ -79,6 +81,8 @@ export async function runCurve(
       };
       if (fault) row = { ...row, status: "failed", reason: fault };
       await emit({ type: "row", row });
+      const drifted = await stream.drift();
+      if (drifted) await emit({ type: "drift", drift: { model: row.model, ...drifted } });
     }
   } catch (error) {
     stream?.destroy();
@@ -113,14 +117,17 @@ class LongStream {
   readonly #machine: GpuMachine;
   readonly #fill: Fill;
   readonly #host: CurveHost;
+  /** Of the first stream; null where the model has no sums that only grow. */
+  readonly #drift: DriftMeter | null;
   /** Bytes held after the first token, and the streams there, where their state is of fixed size. */
   #first: { live: number; snapshot: Snapshot } | null = null;
 
-  constructor(session: Session, machine: GpuMachine, fill: Fill, host: CurveHost) {
+  constructor(session: Session, machine: GpuMachine, fill: Fill, host: CurveHost, drift: DriftMeter | null) {
     this.#session = session;
     this.#machine = machine;
     this.#fill = fill;
     this.#host = host;
+    this.#drift = drift;
   }
 
   get positions(): readonly number[] {
@@ -166,6 +173,7 @@ class LongStream {
         elapsedNs += (ended - started) * 1e6;
         latenciesNs.push(...some);
         done += piece;
+        this.#drift?.add(prompts[0]!);
       }
     });
     const live = this.#machine.live();
@@ -176,6 +184,11 @@ class LongStream {
     const fault = this.#grown(total(live)) ?? (await this.#notFinite());
     tally.peakTotal = peak;
     return { held, samplesNs: [elapsedNs], latenciesNs, fault };
+  }
+
+  /** How far the first stream's sums have drifted; null where the model has none. */
+  async drift(): Promise<Drift | null> {
+    return this.#drift && this.#drift.of(await this.#session.snapshot());
   }
 
   /** Generation at both ends in turn, the order changed every round. */

@@ -1,4 +1,5 @@
 import type { Crossover } from "./crossover.ts";
+import type { Drift } from "./drift.ts";
 import type { Fit } from "./fits.ts";
 
 /**
@@ -313,6 +314,11 @@ export interface Alternation {
   method: string;
 }
 
+/** How far a linear attention's sums have drifted from doubles in a long stream (drift.ts). */
+export interface DriftPoint extends Drift {
+  model: string;
+}
+
 export interface Results {
   schema: "longtape/1";
   environment: Environment;
@@ -323,6 +329,7 @@ export interface Results {
   crossovers?: Crossover[];
   quality?: Quality[];
   alternations?: Alternation[];
+  drifts?: DriftPoint[];
 }
 
 /** Tokens that the context holds when the test ends. */
