@@ -188,7 +188,7 @@ class LongStream {
 
   /** How far the first stream's sums have drifted; null where the model has none. */
   async drift(): Promise<Drift | null> {
-    return this.#drift && this.#drift.of(await this.#session.snapshot());
+    return this.#drift?.of(await this.#session.snapshot()) ?? null;
   }
 
   /** Generation at both ends in turn, the order changed every round. */
