@@ -24,19 +24,21 @@ import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 //   J = (H + 2K) D columns of qkv: queries, keys, values   N slots of the paged cache   theta base of the angles
 type Letter = "B" | "T" | "H" | "K" | "D" | "J" | "N" | "theta";
 
-/** Rows of each table. */
+/** Positions of the fine table, one by one. */
 export const ROPE_STEPS = 1024;
+/** Positions of the coarse table, ROPE_STEPS apart: 2^20, and room to generate after a context that long. */
+export const ROPE_STRIDES = 1088;
 /** Positions that the tables reach. */
-export const ROPE_POSITIONS = ROPE_STEPS * ROPE_STEPS;
+export const ROPE_POSITIONS = ROPE_STRIDES * ROPE_STEPS;
 
-/** cos and sin of every pair, [1024, D]: at positions 1024 c (coarse) and at positions f < 1024 (fine). */
+/** cos and sin of every pair: at positions 1024 c (coarse, [1088, D]) and at positions f < 1024 (fine, [1024, D]). */
 export function ropeTables(
   theta: number,
   D: number,
 ): { coarse: Float32Array<ArrayBuffer>; fine: Float32Array<ArrayBuffer> } {
-  const table = (stride: number) => {
-    const values = new Float32Array(ROPE_STEPS * D);
-    for (let step = 0; step < ROPE_STEPS; step++)
+  const table = (positions: number, stride: number) => {
+    const values = new Float32Array(positions * D);
+    for (let step = 0; step < positions; step++)
       for (let i = 0; i < D / 2; i++) {
         const angle = step * stride * theta ** ((-2 * i) / D);
         values[step * D + 2 * i] = Math.cos(angle);
@@ -44,7 +46,7 @@ export function ropeTables(
       }
     return values;
   };
-  return { coarse: table(ROPE_STEPS), fine: table(1) };
+  return { coarse: table(ROPE_STRIDES, ROPE_STEPS), fine: table(ROPE_STEPS, 1) };
 }
 
 interface Shared {
@@ -83,7 +85,7 @@ const make = (store: keyof Stores, turned: boolean) => {
     bindings: {
       cursor: read("u32", "B", 8),
       qkv: read("f32", "B", "T", "J"),
-      ...(turned ? { coarse: read("f32", ROPE_STEPS, "D"), fine: read("f32", ROPE_STEPS, "D") } : {}),
+      ...(turned ? { coarse: read("f32", ROPE_STRIDES, "D"), fine: read("f32", ROPE_STEPS, "D") } : {}),
       q: write("f32", "B", "T", "H", "D"),
       ...(isPaged
         ? { kv: paged("N", tiled(update("f32", 2, "B", "K", "N", "D"))) }
@@ -213,7 +215,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 
 /** WGSL: a pair of queries or keys turned to a position. */
 export const turnedWgsl = `fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
-  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
+  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STRIDES - 1}u) * D4 * 4u + 2u * pair;
   let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
   let a = vec2f(coarse[c], coarse[c + 1u]);
   let b = vec2f(fine[f], fine[f + 1u]);

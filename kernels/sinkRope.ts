@@ -8,7 +8,7 @@ import { ceilDiv } from "../engine/tensor.ts";
 import { sinkSlots } from "./attention/cache.ts";
 import { sinkPosition } from "./attention/pattern.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
-import { ROPE_STEPS, ropeTables, turnedWgsl } from "./rope.ts";
+import { ROPE_STEPS, ROPE_STRIDES, ropeTables, turnedWgsl } from "./rope.ts";
 
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head, even
 //   J = (H + 2K) D columns of qkv: queries, keys, values   W slots of the ring   S sinks   theta base of the angles
@@ -20,7 +20,7 @@ export const sinkRope = defineKernel({
   bindings: {
     cursor: read("u32", "B", 8),
     qkv: read("f32", "B", "T", "J"),
-    coarse: read("f32", ROPE_STEPS, "D"),
+    coarse: read("f32", ROPE_STRIDES, "D"),
     fine: read("f32", ROPE_STEPS, "D"),
     /** The chunk's own keys and values, turned. */
     chunk: tiled(read("f32", 2, "B", "K", "T", "D")),

@@ -9,7 +9,7 @@ import { weight } from "../engine/model.ts";
 import { rows, type Spec, tiles } from "../engine/tensor.ts";
 import { headColumns } from "../kernels/attention.ts";
 import { linear } from "../kernels/linear.ts";
-import { ROPE_POSITIONS, ROPE_STEPS, ropeTables } from "../kernels/rope.ts";
+import { ROPE_POSITIONS, ROPE_STEPS, ROPE_STRIDES, ropeTables } from "../kernels/rope.ts";
 import { caches, headLetters } from "./attentionCache.ts";
 import { stacked } from "./common.ts";
 import type { AttentionSizes } from "./configs.ts";
@@ -29,7 +29,7 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
   const turned = theta !== null && {
     longest: ROPE_POSITIONS,
     shared: {
-      coarse: weight(rows(ROPE_STEPS, D), async () => ropeTables(theta, D).coarse),
+      coarse: weight(rows(ROPE_STRIDES, D), async () => ropeTables(theta, D).coarse),
       fine: weight(rows(ROPE_STEPS, D), async () => ropeTables(theta, D).fine),
     },
   };

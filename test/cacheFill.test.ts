@@ -77,7 +77,7 @@ test("what cannot be filled is refused", async () => {
   const session = await model.session({ chunk: 8 });
   await expect(session.fillCache(-1, 0)).rejects.toThrow("tokens is -1; a whole number from 0");
   await expect(session.fillCache(1, 0.5)).rejects.toThrow("seed is 0.5; a whole number from 0");
-  await expect(session.fillCache(2 ** 20 + 1, 0)).rejects.toThrow("llama reaches 1048576 tokens");
+  await expect(session.fillCache(2 ** 21, 0)).rejects.toThrow("llama reaches 1114112 tokens");
   expect(session.positions).toEqual([0]);
   await session.prefill([1]);
   const stream = session.stream();

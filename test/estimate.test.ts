@@ -239,7 +239,7 @@ describe("an estimate", () => {
     const config = presets["smollm2-135m"]!;
     const one = estimate("deep", config, { ...half, depths: [2 ** 21, 256] });
     const found = await withLedger(one, config);
-    expect(found.models[0]!.reason).toMatch(/2097152 tokens is asked for; llama reaches 1048576/);
+    expect(found.models[0]!.reason).toMatch(/2097152 tokens is asked for; llama reaches 1114112/);
     expect(found.rows.map(({ longtape }) => longtape === null)).toEqual([true, false]);
     expect(found.rows[0]!.kv).toBe(2 ** 21 * 22.5 * KiB);
   });
