@@ -19,7 +19,7 @@ import { roundUp } from "../engine/tensor.ts";
 import { isPaged, sinkSlots } from "./attention/cache.ts";
 import { decodeVariants } from "./attention/decode.ts";
 import { materialisedVariants } from "./attention/materialised.ts";
-import { type Kind, keysRead, type Pattern, pairsScored, sees } from "./attention/pattern.ts";
+import { type Kind, keysRead, keysSeen, type Pattern, pairsScored } from "./attention/pattern.ts";
 import { prefillVariants } from "./attention/prefill.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
@@ -66,8 +66,20 @@ interface Patterns {
   >;
 }
 
-const patternOf = (kind: Kind, { W, S }: Sizes<Letter>): Pattern =>
-  ({ kind, window: W, stride: W, sinks: S }) as unknown as Pattern;
+function patternOf(kind: Kind, { W, S }: Sizes<Letter>): Pattern {
+  switch (kind) {
+    case "full":
+    case "materialised":
+      return { kind };
+    case "window":
+    case "local":
+      return { kind, window: W };
+    case "sinks":
+      return { kind, window: W, sinks: S };
+    case "strided":
+      return { kind, stride: W };
+  }
+}
 
 /** Letters of a pattern, where it has not W alone. */
 const constsOf: Partial<Record<Kind, readonly Letter[]>> = { full: [], materialised: [], sinks: ["W", "S"] };
@@ -114,8 +126,7 @@ const make = (kind: keyof Patterns) => {
         };
         for (let t = 0; t < countOf(cursor, b); t++) {
           const last = position + t;
-          const keys: number[] = [];
-          for (let at = 0; at <= last; at++) if (sees(pattern, last, at)) keys.push(at);
+          const keys = keysSeen(pattern, last);
           for (let h = 0; h < H; h++) {
             const k = Math.floor((h * K) / H);
             const row = ((b * T + t) * H + h) * D;
@@ -143,9 +154,10 @@ const make = (kind: keyof Patterns) => {
     // two products over the keys that the last T queries of a full cache see
     flops: (s) => {
       const { B, T, H, D } = s;
+      const pattern = patternOf(kind, s);
       const first = pages ? Math.max(s.N - T, 0) : FAR;
       let pairs = 0;
-      for (let t = 0; t < T; t++) pairs += pairsScored(patternOf(kind, s), first + t);
+      for (let t = 0; t < T; t++) pairs += pairsScored(pattern, first + t);
       return 4 * B * H * D * pairs;
     },
     // queries, results, and of keys and values those that are seen; rows of the matrix four times

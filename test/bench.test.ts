@@ -284,6 +284,37 @@ test.each(["node", "chrome"])(
 );
 
 test(
+  "the matrix of scores is held where it fits; where it cannot be bound the row names the longest context that fits",
+  async () => {
+    const out = join(folder, "materialised");
+    const sizes = ["-p", "0", "-n", "2", "-d", "0,262144", "-r", "1", "--tune", "off"];
+    const ran = await bench([
+      "--runtime",
+      "node",
+      "-a",
+      "materialised",
+      ...sizes,
+      "-o",
+      "none",
+      "--out",
+      out,
+    ]);
+    expect(ran.code, ran.stderr).toBe(0);
+    const [held, refused] = (await results(out)).rows;
+    expect(held).toMatchObject({ status: "ok", arch: "materialised", theory_err_pct: 0 });
+    // four heads over a page of 256 slots
+    expect(held!.mem_scratch).toBeGreaterThan(4 * 256 * 256 * 4);
+    // 1 TiB, past what any adapter binds
+    expect(refused!.status).toBe("refused");
+    expect(refused!.reason).toMatch(
+      /context of 262144 tokens does not fit: .* binds at most .* at once; the longest that fits is \d+ tokens$/,
+    );
+    expect(refused!.mem_scratch).toBeNull();
+  },
+  2 * minutes,
+);
+
+test(
   "a memory limit refuses what would pass it",
   async () => {
     const out = join(folder, "refused");

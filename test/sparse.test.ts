@@ -6,7 +6,7 @@ import { UsageError } from "../engine/errors.ts";
 import { Ledger } from "../engine/ledger.ts";
 import { VariantTable } from "../engine/machine.ts";
 import { Session } from "../engine/session.ts";
-import { keysRead, type Pattern, pairsScored, sees } from "../kernels/attention/pattern.ts";
+import { keysRead, keysSeen, type Pattern, pairsScored, sees } from "../kernels/attention/pattern.ts";
 import { directorySource } from "../models/directory.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { denseLogits, rules } from "./tools/dense.ts";
@@ -35,6 +35,7 @@ describe.each<Pattern>([
     for (const query of positions(100)) {
       const keys = positions(120).filter((key) => sees(pattern, query, key));
       expect(keys.at(-1)).toBe(query);
+      expect(keysSeen(pattern, query), `at ${query}`).toEqual(keys);
       expect(keys, `at ${query}`).toHaveLength(pairsScored(pattern, query));
     }
   });

@@ -37,6 +37,17 @@ export function sees(pattern: Pattern, query: number, key: number): boolean {
   }
 }
 
+/** Positions of the keys that the query at a position sees, in order. */
+export function keysSeen(pattern: Pattern, query: number): number[] {
+  // before a window stand at most sinks
+  const first = "window" in pattern ? Math.max(0, query - pattern.window + 1) : 0;
+  const sinks = pattern.kind === "sinks" ? Math.min(pattern.sinks, first) : 0;
+  const keys: number[] = [];
+  for (let key = 0; key < sinks; key++) keys.push(key);
+  for (let key = first; key <= query; key++) if (sees(pattern, query, key)) keys.push(key);
+  return keys;
+}
+
 /** Keys that the query at a position sees: its row's pairs. */
 export function pairsScored(pattern: Pattern, position: number): number {
   const all = position + 1;
