@@ -1,21 +1,21 @@
 // Bytes counted from outside, by a package that wraps GPUDevice, are the bytes that our door counts by category.
 
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { getWebGPUMemoryUsage } from "webgpu-memory";
 import { total } from "../engine/memory.ts";
 import { createEngine } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
-import { goldens } from "./tools/folders.ts";
+import { modelSource, models } from "./tools/folders.ts";
 
 const outside = () => getWebGPUMemoryUsage().memory.buffer;
 const golden = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
 
-for (const name of goldens) {
+for (const name of models) {
   test(`${name}: our categories add up to what is counted from outside, until nothing is left`, async () => {
     expect(outside()).toBe(0);
     const engine = await createEngine();
     onTestFinished(() => engine.destroy());
-    const model = await engine.load(golden(name), { tune: false });
+    const model = await engine.load(modelSource(name, golden), { tune: false });
     expect(outside(), "weights").toBe(total(engine.memory()));
     const session = await model.session({ streams: 2, chunk: 64 });
     expect(outside(), "session").toBe(total(engine.memory()));
@@ -40,6 +40,25 @@ for (const name of goldens) {
     expect(outside(), "after destroy").toBe(0);
   });
 }
+
+describe.each(models)("%s: asked is theory to the byte", (name) => {
+  test.each([1, 3])("with %i streams, over the edges of windows and pages", async (streams) => {
+    const engine = await createEngine();
+    onTestFinished(() => engine.destroy());
+    const model = await engine.load(modelSource(name, golden), { tune: false });
+    const options = { streams, chunk: 64 };
+    const session = await model.session(options);
+    for (const length of [1, 7, 8, 9, 11, 12, 13, 255, 256, 257, 511, 513, 2303, 2304, 2305]) {
+      await session.fillCache(length - session.positions[0]! - 1, 1);
+      // the second stream lags behind: the longest decides
+      await session.prefill(session.positions.map((_, b) => (b === 1 ? [] : [5])));
+      if (length === 9) for await (const _ of session.streams[0]!.stream({ maxTokens: 1 }));
+      const theory = await model.predict(options, session.positions[0]);
+      expect(engine.memory(), `${length} tokens`).toEqual(theory);
+      expect(outside(), `${length} tokens, counted from outside`).toBe(total(theory));
+    }
+  });
+});
 
 test("the race leaves nothing allocated and its verdicts are variants that can run", async () => {
   const engine = await createEngine();

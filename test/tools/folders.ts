@@ -2,6 +2,9 @@
 
 /// <reference types="vite/types/importMeta.d.ts" />
 
+import type { Config } from "../../models/config.ts";
+import type { Source } from "../../models/source.ts";
+
 const name = (path: string) => path.split("/").at(-2)!;
 
 /** Folders of test/goldens: small, with random weights. */
@@ -9,3 +12,30 @@ export const goldens = Object.keys(import.meta.glob("../goldens/*/config.json"))
 
 /** Folders of models/checkpoints: trained, and shipped. */
 export const checkpoints = Object.keys(import.meta.glob("../../models/checkpoints/*/config.json")).map(name);
+
+/** How the llama golden's weights run under each pattern of attention: with windows shorter than a page. */
+const patterns: Record<string, Config> = {
+  materialised: { pattern: "materialised" },
+  sinks: { pattern: "sinks", sinks: 3, window: 9 },
+  local: { pattern: "local", window: 37 },
+  strided: { pattern: "strided", stride: 26 },
+};
+
+/** All that has weights from elsewhere: the goldens, and llama's under each pattern. */
+export const models = [...goldens, ...Object.keys(patterns)];
+
+/** The files of one of `models`; `open` gives those of a golden's folder. */
+export function modelSource(name: string, open: (golden: string) => Source): Source {
+  const pattern = patterns[name];
+  if (!pattern) return open(name);
+  const source = open("llama");
+  const config = async () => {
+    const stored = JSON.parse(new TextDecoder().decode(await source.read("config.json")));
+    return new TextEncoder().encode(JSON.stringify({ ...stored, longtape_attention: pattern }));
+  };
+  return {
+    name,
+    read: (path, ...range) => (path === "config.json" ? config() : source.read(path, ...range)),
+    size: async (path) => (path === "config.json" ? (await config()).length : source.size(path)),
+  };
+}

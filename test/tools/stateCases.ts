@@ -10,7 +10,7 @@ import type { StreamOptions } from "../../engine/stream.ts";
 import type { Data } from "../../engine/tensor.ts";
 import type { Engine, Model } from "../../models/engine.ts";
 import type { Source } from "../../models/source.ts";
-import { goldens } from "./folders.ts";
+import { modelSource, models } from "./folders.ts";
 
 /** Ids below 64, the goldens' vocabulary. */
 const prompt = (length: number, seed = 1): number[] =>
@@ -39,11 +39,11 @@ export function stateCases(open: () => Promise<Engine>, source: (golden: string)
     engine.destroy();
   });
 
-  describe.each(goldens)("%s", (name) => {
+  describe.each(models)("%s", (name) => {
     let model: Model;
     let session: Session;
     beforeAll(async () => {
-      model = await engine.load(source(name), { tune: false });
+      model = await engine.load(modelSource(name, source), { tune: false });
       session = await model.session(options);
     });
     afterAll(() => {
