@@ -8,7 +8,7 @@ import { type Drift, DriftMeter } from "./drift.ts";
 import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedHeld, closedOf, memoryFields, speedFields, theoryFields } from "./fields.ts";
 import { type Fill, pieces } from "./fill.ts";
-import { refusal } from "./gate.ts";
+import { notFinite, refusal } from "./gate.ts";
 import type { Held } from "./measure.ts";
 import type { Counter } from "./meters/asked.ts";
 import type { Resident } from "./meters/resident.ts";
@@ -181,7 +181,7 @@ class LongStream {
     const peak = tally.peakTotal;
     const held = { live, peak, asked: counter.bytes(this.#machine.device), resident: await resident() };
     // reading logits takes a buffer of its own, which is no part of the stream
-    const fault = this.#grown(total(live)) ?? (await this.#notFinite());
+    const fault = this.#grown(total(live)) ?? (await notFinite(session));
     tally.peakTotal = peak;
     return { held, samplesNs: [elapsedNs], latenciesNs, fault };
   }
@@ -242,16 +242,6 @@ class LongStream {
   #grown(live: number): string | null {
     if (!this.#first || live === this.#first.live) return null;
     return `${live} bytes are live, after the first token it were ${this.#first.live}`;
-  }
-
-  async #notFinite(): Promise<string | null> {
-    const session = this.#session;
-    const logits = await session.logits();
-    const at = logits.findIndex((logit) => !Number.isFinite(logit));
-    if (at < 0) return null;
-    const V = logits.length / session.positions.length;
-    const b = Math.floor(at / V);
-    return `logit ${at % V} of stream ${b} is ${logits[at]} after ${session.positions[b]} tokens`;
   }
 }
 

@@ -1,5 +1,6 @@
 // Nothing is timed before it is right: 64 tokens, and one step more, against the CPU machine.
 
+import type { Session } from "../engine/session.ts";
 import { createEngine, type Model } from "../models/engine.ts";
 
 export const GATE_TOKENS = 64;
@@ -80,4 +81,14 @@ function nmse(wanted: Float32Array, parts: readonly Float32Array[]): number {
     }
   }
   return error / power;
+}
+
+/** Which of the logits that come next is no finite number; null: none. The gate knows only a context's first tokens. */
+export async function notFinite(session: Session): Promise<string | null> {
+  const logits = await session.logits();
+  const at = logits.findIndex((logit) => !Number.isFinite(logit));
+  if (at < 0) return null;
+  const V = logits.length / session.positions.length;
+  const b = Math.floor(at / V);
+  return `logit ${at % V} of stream ${b} is ${logits[at]} after ${session.positions[b]} tokens`;
 }

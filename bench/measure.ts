@@ -7,6 +7,7 @@ import type { Session } from "../engine/session.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import type { Depths } from "./depth.ts";
 import type { Fill } from "./fill.ts";
+import { notFinite } from "./gate.ts";
 import type { Counter } from "./meters/asked.ts";
 import { gpuNs } from "./meters/gpuTime.ts";
 import type { Resident } from "./meters/resident.ts";
@@ -85,6 +86,11 @@ export class Measurement {
       asked: counter.bytes(machine.device),
       resident: await resident(),
     };
+  }
+
+  /** What must not be at the end of the test; null: nothing. */
+  fault(): Promise<string | null> {
+    return notFinite(this.#session);
   }
 
   /** Repetitions from the same place, then one more under timestamps. */

@@ -322,6 +322,8 @@ export class Bench {
       const held = await measurement.memory(this.#counter, () => this.#host.resident());
       const literature = closed && closedHeld(closed, layers);
       row = { ...row, ...memoryFields(held, loaded.resident, theory, literature, test) };
+      const fault = await measurement.fault();
+      if (fault) return { ...row, status: "failed", reason: fault };
       const time = await this.#counter.paused(() => measurement!.time({ repetitions, warmup, onRun: step }));
       return { ...row, ...timeFields(time, theory, this.#roof!, test) };
     } catch (error) {
