@@ -4,12 +4,14 @@ import { readdirSync } from "node:fs";
 import { mkdir, rmdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { checkpoints, modelFolder, project } from "./commandLine.ts";
+import { crossoversOf } from "./crossover.ts";
 import { identity } from "./fields.ts";
+import { type Fit, failedFit, fitLine, searches } from "./fits.ts";
 import { type BenchOptions, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import type { Environment, Field, Row, Verdict } from "./row.ts";
+import type { Environment, Field, Results, Row, Verdict } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { type Subject, subjectsOf } from "./subject.ts";
 import { expandTests, type Test } from "./tests.ts";
@@ -46,6 +48,7 @@ export class BenchRun {
   readonly #progress;
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
+  readonly #fits: Fit[] = [];
   /** Name of the model in hand, and how many of its rows are finished. */
   #model = "";
   #finished = 0;
@@ -82,7 +85,7 @@ export class BenchRun {
 
   /** Takes the folder away again where nothing came to lie in it. */
   async leaveNothingEmpty(): Promise<void> {
-    if (this.#made && this.#rows.length === 0) await rmdir(this.#folder).catch(() => {});
+    if (this.#made && this.#rows.length + this.#fits.length === 0) await rmdir(this.#folder).catch(() => {});
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -100,12 +103,22 @@ export class BenchRun {
       this.#ended = true;
       this.#progress.clear();
     }
-    if (this.#rows.length === 0) return { failed: false, report: null };
-    this.#print((printer) => printer.footer(environment, this.#rows));
-    const results = { schema: "longtape/1" as const, environment, rows: this.#rows };
+    if (this.#rows.length + this.#fits.length === 0) return { failed: false, report: null };
+    const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
+    const results: Results = {
+      schema: "longtape/1",
+      environment,
+      rows: this.#rows,
+      ...(this.#fits.length > 0 ? { fits: this.#fits } : {}),
+      ...(crossovers.length > 0 ? { crossovers } : {}),
+    };
+    this.#print((printer) => printer.footer(results));
     const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
-    return { failed: this.#rows.some(({ status }) => status === "failed"), report };
+    const failed =
+      this.#rows.some(({ status }) => status === "failed") ||
+      this.#fits.some(({ ended_by }) => ended_by === "failed");
+    return { failed, report };
   }
 
   /** What a runtime tells. */
@@ -125,6 +138,10 @@ export class BenchRun {
         break;
       case "curve":
         this.#environment.curves!.push(event.curve);
+        break;
+      case "fit":
+        this.#fits.push(event.fit);
+        this.#say(fitLine(event.fit));
         break;
       case "hidden":
         this.#environment.tab_hidden = true;
@@ -152,6 +169,10 @@ export class BenchRun {
         const { message, stack } = error as Error;
         this.take({ type: "trace", stack: stack ?? message });
         const reason = message.split("\n", 1)[0]!;
+        for (const searched of this.#options.fit ? searches : []) {
+          if (!this.#fits.some((fit) => fit.model === subject.model && fit.searched === searched))
+            this.take({ type: "fit", fit: failedFit(subject, searched, { status: "failed", reason }) });
+        }
         for (const test of tests.slice(this.#finished)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };

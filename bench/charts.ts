@@ -17,7 +17,7 @@ export interface Canvas {
   height: number;
 }
 
-/** Hues are kept by family: recurrent cells, attention (warm), linear attention, state space. */
+/** Hues are kept by family as far as they reach: recurrent cells, attention, linear attention, state space. */
 const slots = new Map(
   Object.entries({
     elman: 3,
@@ -28,23 +28,47 @@ const slots = new Map(
     "linear-attention": 5,
     gla: 7,
     mamba: 1,
+    sinks: 9,
+    local: 10,
+    strided: 11,
+    materialised: 12,
+    jamba: 13,
   }),
 );
+/** The first hybrid's; others take free ones. */
+const HYBRID_SLOT = 14;
+
+/** On light and on dark, by slot. From the ninth on each is 0.12 or more from all others in OKLab, at a contrast of 3 or more. */
+const hues = [
+  ["#2a78d6", "#3987e5"],
+  ["#1baf7a", "#199e70"],
+  ["#eda100", "#c98500"],
+  ["#008300", "#3fa53f"],
+  ["#4a3aa7", "#9085e9"],
+  ["#e34948", "#e66767"],
+  ["#e87ba4", "#d55181"],
+  ["#eb6834", "#d95926"],
+  ["#9c6c34", "#916951"],
+  ["#d048bd", "#f684d0"],
+  ["#404600", "#9eae80"],
+  ["#793e3b", "#eaa295"],
+  ["#3b6c81", "#31c2e4"],
+  ["#928bad", "#c5c6e5"],
+] as const;
 
 /** The colours behind the slots, by colour scheme; the report and the page put them in their style sheet. */
-export const palette = {
-  light: ["#2a78d6", "#1baf7a", "#eda100", "#008300", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"],
-  dark: ["#3987e5", "#199e70", "#c98500", "#3fa53f", "#9085e9", "#e66767", "#d55181", "#d95926"],
-};
+export const palette = { light: hues.map(([light]) => light), dark: hues.map(([, dark]) => dark) };
 
 /** An architecture keeps its colour in every run; one without a place of its own takes a free one, or ink. */
 export function colours(archs: readonly string[]): Map<string, string> {
-  const taken = new Set(archs.map((arch) => slots.get(arch)));
+  const first = archs.find((arch) => arch.startsWith("hybrid:"));
+  const slotOf = (arch: string) => (arch === first ? HYBRID_SLOT : slots.get(arch));
+  const taken = new Set(archs.map(slotOf));
   const free = palette.light.map((_, i) => i + 1).filter((slot) => !taken.has(slot));
-  const others = archs.filter((arch) => !slots.has(arch));
+  const others = archs.filter((arch) => slotOf(arch) === undefined);
   return new Map(
     archs.map((arch) => {
-      const slot = slots.get(arch) ?? free[others.indexOf(arch)];
+      const slot = slotOf(arch) ?? free[others.indexOf(arch)];
       return [arch, slot === undefined ? "currentColor" : `var(--series-${slot})`];
     }),
   );

@@ -16,11 +16,11 @@ const PAGE_TIMEOUT_MS = 120_000;
 /** Throws BrowserError or AdapterError. */
 export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
   const { subjects, settings, onEvent } = request;
-  const folders = [...new Set(subjects.map(({ folder }) => folder))];
+  const folders = [...new Set(subjects.map(({ folder }) => folder))].filter(Boolean);
   const server = await startServer({
     folders: Object.fromEntries(folders.map((folder, i) => [String(i), folder])),
   });
-  const address = (folder: string) => `${server.url}folders/${folders.indexOf(folder)}`;
+  const address = (folder: string) => folder && `${server.url}folders/${folders.indexOf(folder)}`;
   const launched = await launchBrowser({
     path: request.browser ?? undefined,
     software: request.software,

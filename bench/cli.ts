@@ -24,9 +24,10 @@ await runCommand(async (argv, signal) => {
     repetitions,
     delaySeconds,
     warmup,
-    tune: options.tune ?? (options.quick ? null : true),
+    tune: options.tune ?? (options.quick || options.fit ? null : true),
     seed,
     maxBytes,
+    fit: options.fit && { ...options.fit, freeBytes: process.availableMemory() },
     build_commit: environment.build_commit,
     version: environment.versions.longtape ?? null,
   };

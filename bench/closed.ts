@@ -2,20 +2,21 @@
  * The literature's closed formulas: bytes that an architecture needs by its mathematics alone, with no padding,
  * no pages, no twins and no scratch. What the engine asks for beyond them is the row's `overhead_pct`.
  *
- * Letters: L layers, N tokens in the context, b bytes an element, B streams.
+ * Letters: L layers, N tokens in the context, b bytes an element, B streams, W tokens of a window, S sinks.
  */
+
+import type { Pattern } from "../models/configs.ts";
 
 /** One kind of layer, repeated. A hybrid is a list of several. */
 export type Layers =
   | {
       kind: "attention";
       layers: number;
-      /** Query heads: they matter to the scores only. */
+      /** Query heads: they matter to scores and pairs only. */
       heads: number;
       kvHeads: number;
       headDim: number;
-      /** Tokens that a query sees, itself included; null where it sees all. */
-      window: number | null;
+      pattern: Pattern;
     }
   | {
       kind: "linear";
@@ -85,25 +86,48 @@ export function closedState({ layers }: Architecture, size: Size): number {
 }
 
 /**
- * Bytes of keys and values: 2 * L * kvHeads * headDim * min(N, window) * b
- * (Kwon et al., arXiv 2309.06180, section 3; window: Jiang et al., arXiv 2310.06825, section 2).
+ * Bytes of keys and values: 2 * L * kvHeads * headDim * n * b, with n the tokens kept
+ * (Kwon et al., arXiv 2309.06180, section 3): min(N, W) in a window (Jiang et al., arXiv 2310.06825, section 2),
+ * min(N, S + W) with sinks (Xiao et al., arXiv 2309.17453, section 3.2), else N: local and strided attention choose
+ * which keys a query looks at, not which are kept (Child et al., arXiv 1904.10509, section 4).
  */
 export function closedKv({ layers }: Architecture, size: Size): number {
   return total(layers, size, (group) =>
-    group.kind === "attention" ? 2 * group.kvHeads * group.headDim * seen(group.window, size.tokens) : 0,
+    group.kind === "attention" ? 2 * group.kvHeads * group.headDim * kept(group.pattern, size.tokens) : 0,
   );
 }
 
 /**
- * Bytes of the largest layer's score matrix, were it materialised: heads * queries * min(N, window) * b
- * (the N x N matrix of Dao et al., arXiv 2205.14135, section 2.2). Layers reuse it, and tiled attention never
- * holds it: it says what was avoided.
+ * Bytes of the largest layer's score matrix: heads * queries * keys * b (the N x N matrix of Dao et al., arXiv
+ * 2205.14135, section 2.2). Layers reuse it. Where it is materialised, N x N of it are held, whatever is asked at a
+ * time; elsewhere tiled attention never holds it, and `queries` times the most keys that one sees say what was avoided.
  */
 export function closedScores({ layers }: Architecture, size: Size & { queries: number }): number {
-  const oneLayer = layers.map((group) =>
-    group.kind === "attention" ? group.heads * size.queries * seen(group.window, size.tokens) : 0,
+  const { tokens, queries, elementBytes, streams = 1 } = size;
+  const oneLayer = layers.map((group) => {
+    if (group.kind !== "attention") return 0;
+    const { heads, pattern } = group;
+    const rows = pattern.kind === "materialised" ? tokens : queries;
+    return tokens === 0 ? 0 : heads * rows * seen(pattern, tokens - 1);
+  });
+  return Math.max(0, ...oneLayer) * elementBytes * streams;
+}
+
+/**
+ * Pairs of query and key that are scored when each stream takes `tokens` tokens after `depth` others: L * heads * B *
+ * the sum over the queries of what each sees. Masked pairs that a kernel computes and throws away are not counted.
+ */
+export function closedPairs(
+  { layers }: Pick<Architecture, "layers">,
+  { depth, tokens, streams = 1 }: { depth: number; tokens: number; streams?: number },
+): number {
+  return layers.reduce(
+    (sum, group) =>
+      group.kind === "attention"
+        ? sum + group.layers * group.heads * streams * seenBetween(group.pattern, depth, depth + tokens)
+        : sum,
+    0,
   );
-  return Math.max(0, ...oneLayer) * size.elementBytes * (size.streams ?? 1);
 }
 
 /** The four closed fields of a row. `queries` is how many tokens one forward takes: the prompt's, or 1. */
@@ -127,4 +151,48 @@ function total(
   return layers.reduce((sum, group) => sum + group.layers * each(group), 0) * elementBytes * streams;
 }
 
-const seen = (window: number | null, tokens: number): number => Math.min(tokens, window ?? tokens);
+/** Is a layer's score matrix held, and not only avoided? */
+export const holdsScores = (layers: readonly Layers[]): boolean =>
+  layers.some((group) => group.kind === "attention" && group.pattern.kind === "materialised");
+
+/** Tokens whose keys and values are kept, of the first N. */
+function kept(pattern: Pattern, N: number): number {
+  if (pattern.kind === "window") return Math.min(N, pattern.window);
+  if (pattern.kind === "sinks") return Math.min(N, pattern.sinks + pattern.window);
+  return N;
+}
+
+/** Keys that the query at a position (the first is 0) sees, its own included. */
+const seen = (pattern: Pattern, position: number): number => seenBetween(pattern, position, position + 1);
+
+/** The sum of what the queries at positions from <= p < to see. */
+function seenBetween(pattern: Pattern, from: number, to: number): number {
+  switch (pattern.kind) {
+    case "full":
+    case "materialised":
+      return atMost(Number.POSITIVE_INFINITY, from, to);
+    case "window":
+    case "local":
+      return atMost(pattern.window, from, to);
+    case "sinks":
+      return atMost(pattern.sinks + pattern.window, from, to);
+    case "strided": {
+      // the last `stride` tokens, and every one that is stride, 2 stride, ... before the query
+      const { stride } = pattern;
+      return atMost(stride, from, to) + multiples(stride, to) - multiples(stride, from);
+    }
+  }
+}
+
+/** The sum of min(p + 1, most) over from <= p < to. */
+function atMost(most: number, from: number, to: number): number {
+  const end = Math.min(to, Math.max(from, most));
+  const growing = ((end - from) * (from + end + 1)) / 2;
+  return end === to ? growing : growing + (to - end) * most;
+}
+
+/** The sum of floor(p / s) over 0 <= p < m. */
+function multiples(s: number, m: number): number {
+  const q = Math.floor(m / s);
+  return (s * q * (q - 1)) / 2 + q * (m % s);
+}

@@ -3,11 +3,11 @@
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
 import type { Bytes } from "../engine/tensor.ts";
-import { closedFields, type Layers } from "./closed.ts";
+import { closedFields, closedPairs, holdsScores, type Layers } from "./closed.ts";
 import type { MemoryFigures, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
 import type { Roof } from "./meters/roof.ts";
-import { held, type Theory } from "./meters/theory.ts";
+import { filled, held, type Theory } from "./meters/theory.ts";
 import { emptyRow, type Row } from "./row.ts";
 import { timing } from "./stats.ts";
 import type { Subject } from "./subject.ts";
@@ -64,28 +64,35 @@ export function theoryFields({ bytes, dispatches }: Theory, test: Test): Partial
   };
 }
 
-/** The literature's bytes for the tokens that the streams hold at the end. */
+/** The literature's bytes for the tokens that the streams hold at the end, and the pairs that the timed part scores. */
 export function closedOf(parameters: number, layers: Layers[], test: Test) {
-  return closedFields(
-    { parameters, layers },
-    {
+  const architecture = { parameters, layers };
+  const { n_prompt, n_gen, n_parallel: streams } = test;
+  return {
+    ...closedFields(architecture, {
       tokens: held(test),
       elementBytes: F32,
-      streams: test.n_parallel,
-      queries: Math.max(1, test.n_prompt),
+      streams,
+      queries: Math.max(1, n_prompt),
       weightBytes: F32,
-    },
-  );
+    }),
+    theory_pairs: closedPairs(architecture, { depth: filled(test), tokens: n_prompt + n_gen, streams }),
+  };
+}
+
+/** Bytes that the literature's formulas say are held. Scores are in them only where they are materialised. */
+export function closedHeld(closed: ReturnType<typeof closedOf>, layers: Layers[]): number {
+  const { closed_weights, closed_state, closed_kv, closed_scores } = closed;
+  return closed_weights + closed_state + closed_kv + (holdsScores(layers) ? closed_scores : 0);
 }
 
 export function memoryFields(
   { live, peak, asked, resident }: MemoryFigures,
   before: Resident | null,
   theory: Theory,
-  closed: ReturnType<typeof closedOf> | null,
+  literature: number | null,
   test: Test,
 ): Partial<Row> {
-  const literature = closed && closed.closed_weights + closed.closed_state + closed.closed_kv;
   return {
     ...byCategory("mem", live),
     mem_live: total(live),

@@ -1,4 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
+import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
 import { benchArchs } from "./shipped.ts";
@@ -13,6 +14,8 @@ export interface BenchOptions extends TestLists {
   models: string[];
   archs: string[];
   peers: string[];
+  /** How far each model goes is searched, the most streams at this context; null: not asked for. */
+  fit: { context: number } | null;
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
@@ -49,6 +52,8 @@ export class UsageError extends Error {
 const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], ubatches: [512], repetitions: 5 };
 const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitions: 2 };
 const promptDepths = [0];
+/** Tokens that each of the streams holds whose number --fit searches, where -d does not say. */
+const fitContext = 1024;
 
 /** Most tokens of a context: positions are u32 on the GPU, and the host counts prompt, depth and generation. */
 const maxTokens = 2 ** 30;
@@ -67,18 +72,23 @@ with --quick: pp64 at depth 0, tg16 at depths 0 and 512, two repetitions, in
 chunks of 64.
 A flag that is given replaces only its own default; -d holds for every test;
 -p 0 or -n 0 leaves that kind out.
+--fit alone gives no rows; with -p, -n, -pg or --quick they follow.
 
 Examples:
   npm run bench -- --quick
       every shipped model, a first impression
   npm run bench -- -a llama,mamba -d "0,1024-16384*2"
       two architectures while the context doubles
+  npm run bench -- -a "jamba,hybrid:window:256*3+attn"
+      a shipped hybrid, and one of your own layers with seeded weights
   npm run bench -- -a gla -p 0 -n 64 -npl 1,2,4
       generation only, in 1, 2 and 4 streams
   npm run bench -- -m ./my-model -pg 512,128
       your own checkpoint; prompt and generation timed as one, too
   npm run bench -- -o jsonl -oe md > rows.jsonl
       rows for a script, a table for you
+  npm run bench -- --fit --max-bytes 1GiB
+      how long a context, and how many streams of 1024 tokens, each model bears
   npm run bench -- --list-devices
       the adapters that WebGPU offers
 
@@ -104,7 +114,7 @@ const table: Flag[] = [
   },
   {
     flags: "-a, --arch <name>",
-    help: `shipped models to run, of ${benchArchs.join(" ")} (default: all)`,
+    help: `shipped models to run, of ${benchArchs.join(" ")} (default: all); or hybrid:<layers>, seeded`,
     list: true,
     group: "What to run:",
   },
@@ -150,6 +160,11 @@ const table: Flag[] = [
     list: true,
     group: "What to run:",
   },
+  {
+    flags: "--fit",
+    help: "how far each model goes: the longest context, and the most streams (at -d tokens, default: 1024)",
+    group: "What to run:",
+  },
   { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },
   { flags: "--dtype <type>", help: "element type of the weights: f32", group: "How:" },
   { flags: "--ctk, --cache-type-k <type>", help: "element type of cached keys: f32", group: "How:" },
@@ -160,10 +175,14 @@ const table: Flag[] = [
   { flags: "--seed <n>", help: "seed of everything random (default: 1337)", group: "How:" },
   {
     flags: "--tune <on|off>",
-    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick on a software adapter)",
+    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick and --fit on a software adapter)",
     group: "How:",
   },
-  { flags: "--max-bytes <size>", help: "refuse what needs more GPU memory, as 512M or 2GiB", group: "How:" },
+  {
+    flags: "--max-bytes <size>",
+    help: "refuse what needs more GPU memory, as 512M or 2GiB (default: no limit; for --fit half of what there is)",
+    group: "How:",
+  },
   {
     flags: "--runtime <name>",
     help: "chrome, or node for Dawn without a browser (default: chrome)",
@@ -200,6 +219,10 @@ const table: Flag[] = [
 
 /** Flags of more than one letter that llama.cpp's users write with a single dash. */
 const singleDash = ["--pg", "--npl", "--ub", "--ctk", "--ctv", "--oe"];
+
+/** -npl and -d=8 as commander wants them: --npl, -d8. */
+export const twoDashes = (word: string): string =>
+  singleDash.includes(`-${word.split("=", 1)[0]}`) ? `-${word}` : word.replace(/^(-\w)=/, "$1");
 
 /** Spelling to: does it take a value? */
 const spellings = new Map(
@@ -257,17 +280,20 @@ type Given = Partial<
     > &
     Record<"runtime" | "browser" | "output" | "outputErr" | "out", string> &
     Record<
-      "quick" | "warmup" | "software" | "listDevices" | "open" | "progress" | "verbose" | "help",
+      "quick" | "fit" | "warmup" | "software" | "listDevices" | "open" | "progress" | "verbose" | "help",
       boolean
     >
 >;
 
 function resolve(given: Given, archs: readonly string[]): BenchOptions {
-  const base = given.quick ? quick : full;
+  // who asks how far a model goes asks for no rows by that
+  const asked = [given.quick, given.nPrompt, given.nGen, given.pg].some((flag) => flag !== undefined);
+  const noRows = given.fit === true && !asked;
+  const base = given.quick ? quick : noRows ? { ...full, p: [], n: [] } : full;
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
   const options: BenchOptions = {
     models: words(given.model),
-    archs: words(given.arch).map((name) => oneOf("-a", name, archs)),
+    archs: words(given.arch).map((name) => archNamed(name, archs)),
     peers: given.peer ? words(given.peer).map((name) => oneOf("--peer", name, ["longtape"])) : ["longtape"],
     prompts: given.nPrompt ? integers("-p", given.nPrompt, 0) : base.p,
     gens: given.nGen ? integers("-n", given.nGen, 0) : base.n,
@@ -276,6 +302,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
     ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
+    fit: given.fit ? { context: Math.max(0, ...(depths ?? [])) || fitContext } : null,
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
     warmup: given.warmup ?? true,
@@ -298,7 +325,8 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     open: given.open ?? false,
   };
   const tests = expandTests(options);
-  if (tests.length === 0) throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
+  if (tests.length === 0 && !options.fit)
+    throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
   for (const { n_prompt, n_gen, n_depth, n_parallel } of tests) {
     const tokens = n_prompt + n_gen + n_depth;
     if (tokens > maxTokens) {
@@ -374,7 +402,7 @@ function suggestion(name: string): string {
 }
 
 /** Levenshtein's distance. */
-function edits(a: string, b: string): number {
+export function edits(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
@@ -388,7 +416,7 @@ function edits(a: string, b: string): number {
 }
 
 /** --npl, --n-parallel <n> as its users write it: -npl, --n-parallel <n>. */
-const oneDash = (flags: string): string =>
+export const oneDash = (flags: string): string =>
   flags.replace(/^--\w+(?=[ ,])/, (word) => (singleDash.includes(word) ? word.slice(1) : word));
 
 const words = (lists: string[] | undefined): string[] =>
@@ -400,6 +428,16 @@ function oneOf<const T extends string>(flag: string, found: string, wanted: read
     throw new UsageError(`${flag}: found ${JSON.stringify(found)}, wanted one of ${wanted.join(", ")}`);
   }
   return match;
+}
+
+/** A shipped model's architecture, or a hybrid's list of layers as it is written shortest. */
+function archNamed(found: string, archs: readonly string[]): string {
+  if (!found.startsWith(HYBRID)) return oneOf("-a", found, [...archs, `${HYBRID}<layers>`]);
+  try {
+    return namedHybrid(found).name;
+  } catch (error) {
+    throw new UsageError(`-a: ${(error as Error).message}`);
+  }
 }
 
 function onlyF32(flag: string, found: string | undefined): "f32" {
@@ -417,8 +455,8 @@ function integer(flag: string, text: string, least: number, most: number): numbe
   return value;
 }
 
-/** 1,2,3 and first-last, first-last+step, first-last*factor. */
-function integers(flag: string, lists: string[], least: number, most = maxTokens): number[] {
+/** 1,2,3 and first-last, first-last+step, first-last*factor. Throws UsageError. */
+export function integers(flag: string, lists: string[], least: number, most = maxTokens): number[] {
   const values = lists
     .flatMap((list) => list.split(","))
     .flatMap((item) => range(flag, item.trim(), least, most));

@@ -1,4 +1,5 @@
 import { parseHTML } from "linkedom";
+import { type Answer, answersOf } from "./answers.ts";
 import { bytesChart, type Canvas, palette, scratchChart, seriesOf, speedChart } from "./charts.ts";
 import type { Judged } from "./claims/claim.ts";
 import { claimsSection, claimsStyle } from "./claims/section.ts";
@@ -48,6 +49,7 @@ ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden du
 ${claims.length > 0 && claimsSection(claims)}
 ${glance(drawn)}
 ${charts({ environment, rows: drawn }, claims.length > 0)}
+${answersOf(results).map(answerSection)}
 <section>
 <h2>Every row</h2>
 <p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
@@ -172,6 +174,18 @@ function charts({ environment, rows }: Pick<Results, "environment" | "rows">, wo
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
 ${figures}
+</section>`;
+}
+
+function answerSection({ title, note, columns, rows }: Answer): Html {
+  return html`<section>
+<h2>${title}</h2>
+<p>${note}</p>
+<div class="scroll"><table class="answer">
+<thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
+<tbody>
+${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class="${columns[i]!.kind}">${cell}</td>`)}</tr>\n`)}</tbody>
+</table></div>
 </section>`;
 }
 

@@ -1,3 +1,6 @@
+import type { Crossover } from "./crossover.ts";
+import type { Fit } from "./fits.ts";
+
 /**
  * One row of results: what every printer, the report and results.json are made of. The order of the fields
  * is the order of the columns everywhere. Names follow llama-bench where it has the field; a field that does
@@ -89,9 +92,9 @@ export interface Row {
   closed_weights: number | null;
   closed_state: number | null;
   closed_kv: number | null;
-  /** The score matrix of one layer, were it materialised; held by nobody who tiles, so in no sum. */
+  /** The score matrix of one layer: held where it is materialised, and counted there; never held by who tiles. */
   closed_scores: number | null;
-  /** 100 * (mem_asked / (closed_weights + closed_state + closed_kv) - 1). */
+  /** 100 * (mem_asked / (closed_weights + closed_state + closed_kv, and closed_scores where they are held) - 1). */
   overhead_pct: number | null;
   /** (mem_state + mem_kv) / tokens held, all streams together: what remembering a token costs here. */
   bytes_per_token: number | null;
@@ -265,6 +268,10 @@ export interface Results {
   schema: "longtape/1";
   environment: Environment;
   rows: Row[];
+  /** How far each model goes on this adapter, where that was asked for. */
+  fits?: Fit[];
+  /** Where two models change places; absent where nothing could be compared. */
+  crossovers?: Crossover[];
 }
 
 /** Tokens that the context holds when the test ends. */

@@ -12,11 +12,13 @@ import { openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
-import { closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
+import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
+import { findFit } from "./fit.ts";
+import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
 import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
 import { measureMemory, measureTime } from "./measure.ts";
-import { ADAPTER, adapterFacts } from "./meters/adapterFacts.ts";
+import { ADAPTER, adapterFacts, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
 import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
@@ -47,6 +49,8 @@ export interface Settings {
   seed: number;
   /** Bytes that may be held; null: as many as there are. */
   maxBytes: number | null;
+  /** Search how far each subject goes, before its tests; absent or null: do not. */
+  fit?: FitSettings | null;
   build_commit: string | null;
   version: string | null;
 }
@@ -57,6 +61,7 @@ export type BenchEvent =
   | { type: "step"; test: string | null; what: string }
   | { type: "verdict"; verdict: Verdict }
   | { type: "curve"; curve: Curve }
+  | { type: "fit"; fit: Fit }
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;
@@ -82,6 +87,9 @@ interface Loaded {
 const CURVE_FACTOR = 4;
 const CURVE_TOKENS = 8192;
 
+/** What searches time: a step of one stream. */
+const FIT_STEP = { n_prompt: 0, n_gen: 1, n_parallel: 1, n_ubatch: 1 };
+
 export class Bench {
   readonly #host: Host;
   readonly #settings: Settings;
@@ -102,13 +110,21 @@ export class Bench {
     this.#counter = counter;
   }
 
-  /** Runs the tests of one subject; every test gives a row, whatever happens. */
+  /** Runs the searches and tests of one subject; each gives a fit or a row, whatever happens. */
   async run(subject: Subject, tests: readonly Test[], emit: Emit): Promise<void> {
     let loaded: Loaded;
+    const wanted = this.#settings.fit ? [...searches] : [];
     try {
       loaded = await this.#load(subject, tests, emit);
+      while (wanted.length > 0) {
+        await emit({ type: "fit", fit: await this.#fit(loaded, wanted.shift()!, emit) });
+        // a search may cost the device
+        if (loaded.machine.lost) loaded = await this.#load(subject, tests, emit);
+      }
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
+      for (const searched of wanted)
+        await emit({ type: "fit", fit: failedFit(subject, searched, failure(error, "preflight")) });
       for (const test of tests)
         await emit({ type: "row", row: { ...this.#row(subject, test), ...failure(error, "preflight") } });
       return;
@@ -170,7 +186,9 @@ export class Bench {
     const { architecture, config } = openConfig(rawConfig);
     if (subject.race ?? tune ?? !engine.adapter!.software) {
       await step("racing variants");
-      const contests = await usedBy(machine.variants, architecture, config, tests);
+      const { fit } = this.#settings;
+      const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
+      const contests = await usedBy(machine.variants, architecture, config, [...steps, ...tests]);
       await this.#counter.paused(() =>
         race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
       );
@@ -190,6 +208,29 @@ export class Bench {
     } catch (error) {
       model.destroy();
       throw error;
+    }
+  }
+
+  async #fit(loaded: Loaded, searched: Fit["searched"], emit: Emit): Promise<Fit> {
+    const { model, machine, subject } = loaded;
+    const { maxBytes, seed } = this.#settings;
+    const { context, freeBytes } = this.#settings.fit!;
+    const step = async (what: string) => emit({ type: "step", test: null, what });
+    try {
+      const nmse = await this.#gate(loaded, FIT_STEP, step);
+      if (!(nmse <= GATE_NMSE)) throw new Error(wrongLogits(nmse));
+      const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
+      const { software } = this.#engine!.adapter!;
+      const budget = budgetOf(maxBytes, { heapBytes: adapter && largestHeap(adapter), software, freeBytes });
+      const onProbe = (what: string) =>
+        step(`the ${searched === "context" ? "longest context" : "most streams"}: ${what}`);
+      const found = await this.#counter.paused(() =>
+        findFit({ model, machine, budget, seed, searched, context, onProbe }),
+      );
+      return { ...found, model: subject.model };
+    } catch (error) {
+      await emit({ type: "trace", stack: stackOf(error) });
+      return failedFit({ arch: model.name, model: subject.model }, searched, failure(error, "run"));
     }
   }
 
@@ -218,8 +259,7 @@ export class Bench {
 
       row.nmse_vs_reference = await this.#gate(loaded, test, step);
       if (!(row.nmse_vs_reference <= GATE_NMSE)) {
-        const reason = `the logits differ from the CPU machine's by an NMSE of ${row.nmse_vs_reference}, at most ${GATE_NMSE} is wanted`;
-        return { ...row, status: "failed", reason };
+        return { ...row, status: "failed", reason: wrongLogits(row.nmse_vs_reference) };
       }
       await step("memory");
       const open = async () => {
@@ -230,7 +270,8 @@ export class Bench {
       const memory = await measureMemory({ open, machine, fill, test }, this.#counter, () =>
         this.#host.resident(),
       );
-      row = { ...row, ...memoryFields(memory, loaded.resident, theory, closed, test) };
+      const literature = closed && closedHeld(closed, layers);
+      row = { ...row, ...memoryFields(memory, loaded.resident, theory, literature, test) };
       const time = await this.#counter.paused(() =>
         measureTime({ open, machine, fill, test }, memory.filled, { repetitions, warmup, onRun: step }),
       );
@@ -243,7 +284,7 @@ export class Bench {
 
   async #gate(
     { gates, reference, model }: Loaded,
-    { n_parallel, n_ubatch }: Test,
+    { n_parallel, n_ubatch }: Pick<Test, "n_parallel" | "n_ubatch">,
     step: (what: string) => Promise<void>,
   ): Promise<number> {
     const key = `${n_parallel} ${n_ubatch}`;
@@ -259,6 +300,9 @@ export class Bench {
     return identity(subject, test, this.#settings, this.#engine?.adapter ?? null);
   }
 }
+
+const wrongLogits = (nmse: number): string =>
+  `the logits differ from the CPU machine's by an NMSE of ${nmse}, at most ${GATE_NMSE} is wanted`;
 
 /** A verdict of the race as results have it. */
 function told({ key, winner, ms }: RaceVerdict): Verdict {

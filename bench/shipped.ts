@@ -20,6 +20,7 @@ export const shipped: Readonly<Record<string, Shipped>> = {
   "linear-attention": trained("linear-attention"),
   gla: trained("gla"),
   mamba: trained("mamba"),
+  jamba: trained("jamba"),
 };
 
 /** Architectures that are run where none is named. */

@@ -1,6 +1,7 @@
 // What a run is over: shipped models, folders, and configurations with seeded weights.
 
 import type { Config } from "../models/config.ts";
+import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { benchArchs, shipped } from "./shipped.ts";
 
 export interface Subject {
@@ -8,7 +9,7 @@ export interface Subject {
   arch: string;
   /** The model's own name: the checkpoint's folder, or the configuration's file. */
   model: string;
-  /** Folder that holds the files: a path. */
+  /** Folder that holds the files: a path; "" where the configuration is given and there are none. */
   folder: string;
   /** The configuration's file in it, or the configuration, where its weights are seeded; null for a checkpoint. */
   seededConfig: string | Config | null;
@@ -22,7 +23,8 @@ export interface Subject {
 export const CONFIG_FILE = "config.json";
 
 /**
- * Subjects in the order given. `-m` names a checkpoint's folder, or a configuration (`.json`, or a folder that holds a
+ * Subjects in the order given. An architecture is a shipped model's, or a hybrid's list of layers, whose weights are
+ * seeded. `-m` names a checkpoint's folder, or a configuration (`.json`, or a folder that holds a
  * `config.json` and no other file, as `list` tells) whose weights are seeded; `at` is where the shipped models lie.
  * With neither folder nor architecture named, all that is shipped.
  */
@@ -33,7 +35,9 @@ export function subjectsOf(
 ): Subject[] {
   const named = models.length + archs.length > 0;
   return [
-    ...(named ? archs : benchArchs).map((arch) => shippedSubject(arch, at)),
+    ...(named ? archs : benchArchs).map((arch) =>
+      arch.startsWith(HYBRID) ? hybridSubject(arch) : shippedSubject(arch, at),
+    ),
     ...models.map((path) => {
       const parts = path.split(/[\\/]+/).filter(Boolean);
       const last = parts.at(-1) ?? path;
@@ -52,6 +56,12 @@ export function subjectsOf(
 export function shippedSubject(arch: string, at: string): Subject {
   const { folder, overlay } = shipped[arch]!;
   return { arch, model: arch, folder: `${at}/${folder}`, seededConfig: null, overlay };
+}
+
+/** A hybrid named by its layers. Throws ConfigError for a list that is not one. */
+export function hybridSubject(arch: string): Subject {
+  const { name, config } = namedHybrid(arch);
+  return { ...seeded(name, "", config), arch: name };
 }
 
 /** A checkpoint's folder. */

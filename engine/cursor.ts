@@ -38,6 +38,7 @@ export interface Settings {
   minP: number;
   seed: number;
 }
+export const GREEDY: Settings = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0 };
 
 const bits = (x: number): number => new Uint32Array(new Float32Array([x]).buffer)[0]!;
 

@@ -76,6 +76,8 @@ export interface CarriedTensors {
   /** The tree for `forward`, for either side of the twins. */
   tree(parity: 0 | 1): Tree;
   readonly paged: readonly PagedTensor[];
+  /** Keys and values, in pages and in rings. */
+  readonly kv: readonly Tensor[];
   /** In place: state and rings. */
   readonly fixed: readonly Storage[];
   /** The two sides of the twins, `now` at parity 0 first; empty where nothing ping-pongs. */
@@ -126,9 +128,11 @@ function layState(architecture: Architecture, config: unknown, B: number): Carri
   const sides = [closed.now.tensors, closed.next.tensors];
   const fixed = { state: closed.state.tensors, kv: closed.kv.tensors };
   const tree = (parity: 0 | 1) => mapTree(thunks, (leaf) => leaf.at(sides, parity, fixed));
+  const kinds = leaves<Tree>(declared).map(([, leaf]) => leaf.kind);
   return {
     tree,
     paged,
+    kv: leaves<Tensor>(tree(0)).flatMap(([, tensor], i) => (kinds[i] === "kv" ? [tensor] : [])),
     fixed: [...closed.state.storages, ...closed.kv.storages],
     sides: [closed.now.storages, closed.next.storages],
     tensors(parity) {
@@ -212,6 +216,8 @@ export interface SessionLayout {
   readonly sampled: readonly Plan[];
   /** By the chunk's tokens. */
   readonly prefill: ReadonlyMap<number, readonly Plan[]>;
+  /** Random keys and values: run once and again, so that a session keeps no room for it. */
+  readonly fill: Plan;
 }
 
 export interface SessionSize extends Omit<Chunk, "T"> {
@@ -252,6 +258,7 @@ export function laySession(
     greedy: plans("step", 1, { greedy: true }),
     sampled: plans("sampled step", 1, { greedy: false }),
     prefill: new Map(sizes.map((T) => [T, plans("prefill", T)])),
+    fill: record("fill", (m) => architecture.fillCache(m, carried.kv, io.view(1), { B }, config)),
   };
 }
 

@@ -84,6 +84,11 @@ export interface Architecture<C = Tree, W = Tree, S = Tree, X = Tree> {
   sample(m: Recorder, io: Io, sizes: { B: number; V: number; greedy: boolean }): void;
   /** Moves the cursor past what was consumed: the last op of every plan. */
   advance(m: Recorder, io: Io, chunk: Chunk): void;
+  /**
+   * Fills the positions from each stream's own to its count further on with random keys and values of its seed. `kv`: the
+   * tensors of that kind that the state declares, in order.
+   */
+  fillCache(m: Recorder, kv: readonly Tensor[], io: Io, sizes: { B: number }, c: C): void;
 }
 
 /** Checks the forward against the tensors that it declares, then forgets their types. */

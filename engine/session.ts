@@ -4,6 +4,7 @@
 // Invariant between calls: state and logits are those after exactly the tokens that each stream has been given and has
 // yielded.
 
+import { fillCache } from "./cacheFill.ts";
 import { cursorWords, ID_RING } from "./cursor.ts";
 import { OutOfMemoryError, UsageError } from "./errors.ts";
 import { type Ahead, IdRing, idsOf } from "./idRing.ts";
@@ -58,6 +59,8 @@ export class Session implements StreamHost {
   #parity: 0 | 1 = 0;
   #ahead: Ahead[] = [];
   readonly #pace = new Pace(MOST_AHEAD);
+  /** Whether the logits are those after each stream's last token. */
+  #drawable: boolean[];
   #lock: Promise<unknown> = Promise.resolve();
   #destroyed = false;
 
@@ -99,6 +102,7 @@ export class Session implements StreamHost {
     this.#longest = model.architecture.longest?.(model.config) ?? Number.POSITIVE_INFINITY;
     this.positions = new Array<number>(B).fill(0);
     this.#run = [...this.positions];
+    this.#drawable = this.positions.map(() => false);
     this.streams = this.positions.map((_, b) => new Stream(this, b));
     this.#layout = laySession(model.architecture, model.config, model.weights, { B, chunk, allLogits });
     const { carried, io, scratch, greedy, sampled, prefill } = this.#layout;
@@ -181,6 +185,29 @@ export class Session implements StreamHost {
     return out;
   }
 
+  /**
+   * Moves every stream `tokens` positions on with keys and values that are random numbers of this seed, uniform in [-1, 1):
+   * the depth of a cache without the time of a prefill. The rest of the state stays as it is, and the logits mean nothing
+   * until a token is fed: prefill at least one before streaming. Throws UsageError; OutOfMemoryError; DeviceLostError.
+   */
+  async fillCache(tokens: number, seed: number): Promise<void> {
+    for (const [name, value] of Object.entries({ tokens, seed })) {
+      if (!Number.isInteger(value) || value < 0 || value >= 2 ** 32)
+        throw new UsageError(`${name} is ${value}; a whole number from 0 below 2^32 is wanted`);
+    }
+    this.#expectNoReader("fillCache");
+    await this.#locked(async () => {
+      await this.#takeBack();
+      await this.#reserve(Math.max(...this.positions) + tokens);
+      const { fill: plan, io, carried } = this.#layout;
+      const fill = { plan, cursor: io.view(1).cursor, pages: carried.paged[0]?.pages ?? [] };
+      await fillCache(this.model.machine, fill, this.positions, tokens, seed);
+      if (tokens === 0) return;
+      this.#stand(this.positions.map((p) => p + tokens));
+      this.#drawable.fill(false);
+    });
+  }
+
   /** The logits that follow each stream's last token, [B, V]. */
   async logits(): Promise<Float32Array> {
     return this.#locked(async () => {
@@ -200,7 +227,12 @@ export class Session implements StreamHost {
     return this.#locked(async () => {
       await this.#takeBack();
       const held = await readAll(this.model.machine, this.#saved());
-      return { architecture: this.model.architecture.name, positions: [...this.positions], ...held };
+      return {
+        architecture: this.model.architecture.name,
+        positions: [...this.positions],
+        drawable: [...this.#drawable],
+        ...held,
+      };
     });
   }
 
@@ -217,6 +249,7 @@ export class Session implements StreamHost {
       await this.#reserve(Math.max(...snapshot.positions));
       writeAll(machine, this.#saved(), snapshot);
       this.#stand(snapshot.positions);
+      this.#drawable = [...snapshot.drawable];
     });
   }
 
@@ -247,6 +280,11 @@ export class Session implements StreamHost {
     this.#workspace.destroy();
     this.model.machine.free(this.#held);
     for (const t of this.#layout.carried.paged) this.model.machine.free(t.storages);
+  }
+
+  /** @internal */
+  drawable(b: number): boolean {
+    return this.#drawable[b]!;
   }
 
   /** @internal `enter` is called in the same turn, so that streams begun together run together from the first token. */
@@ -345,9 +383,13 @@ export class Session implements StreamHost {
   #lists(ids: Prompts): readonly (readonly number[])[] {
     const { architecture, config } = this.model;
     const lists = promptLists(ids, this.#B, architecture.vocabulary(config));
-    if (this.streams.some((s) => s.open))
-      throw new UsageError("a stream of this session is being read: end it before prefill");
+    this.#expectNoReader("prefill");
     return lists;
+  }
+
+  #expectNoReader(before: string): void {
+    if (this.streams.some((s) => s.open))
+      throw new UsageError(`a stream of this session is being read: end it before ${before}`);
   }
 
   async #feed(
@@ -379,6 +421,7 @@ export class Session implements StreamHost {
       counts.forEach((n, b) => {
         this.positions[b]! += n;
         this.#run[b]! += n;
+        if (n > 0) this.#drawable[b] = true;
       });
       await collect?.(T, counts, done);
       counts.forEach((n, b) => {

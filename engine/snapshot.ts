@@ -9,6 +9,8 @@ export interface Snapshot {
   readonly architecture: string;
   /** Tokens that each stream holds. */
   readonly positions: readonly number[];
+  /** Whether the logits are those after each stream's last token. */
+  readonly drawable: readonly boolean[];
   /** In logical order, by name. */
   readonly tensors: ReadonlyMap<string, Data>;
   /** Bytes of the tensors held here. */

@@ -1,6 +1,6 @@
 // One stream of a session as its consumer sees it.
 
-import type { Settings } from "./cursor.ts";
+import { GREEDY, type Settings } from "./cursor.ts";
 import { UsageError } from "./errors.ts";
 
 export interface StreamOptions {
@@ -21,11 +21,11 @@ export interface StreamOptions {
   signal?: AbortSignal;
 }
 
-const GREEDY: Settings = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0 };
-
 /** What a stream asks of its session. */
 export interface StreamHost {
   readonly positions: readonly number[];
+  /** Whether the logits of now are those after the stream's last token. */
+  drawable(b: number): boolean;
   /**
    * Lets a stream in, calling `enter`: a roll-back replays with the settings of now, so nothing that was drawn with others
    * may be left to replay.
@@ -74,6 +74,8 @@ export class Stream {
     if (this.open) throw new UsageError(`stream ${this.#index} is already being read`);
     if (this.position === 0)
       throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
+    if (!this.#session.drawable(this.#index))
+      throw new UsageError(`stream ${this.#index} ends in a filled cache: prefill at least one token`);
     signal?.throwIfAborted();
     this.open = true;
     const tail: number[] = [];

@@ -36,10 +36,17 @@ export const gatedLinearAttention = defineKernel({
     { B: 1, T: 1, Hq: 4, Hk: 4, Dk: 16, Dv: 32, W: 400 },
     { B: 3, T: 40, Hq: 4, Hk: 4, Dk: 16, Dv: 32, W: 400 },
     { B: 1, T: 3, Hq: 2, Hk: 2, Dk: 256, Dv: 64, W: 1152 },
+    { B: 1, T: 64, Hq: 4, Hk: 2, Dk: 70, Dv: 21, W: 462 },
+    { B: 3, T: 200, Hq: 2, Hk: 2, Dk: 5, Dv: 7, W: 35 },
+    { B: 1, T: 512, Hq: 4, Hk: 4, Dk: 16, Dv: 32, W: 400 },
   ],
   fill: {
     cursor: someCounts,
+    // of three channels one forgets almost all at each token, one nearly nothing over the longest case
     decay: ({ B, T, Hk, Dk }, random) =>
-      Float32Array.from({ length: B * T * Hk * Dk }, () => 1 - random() ** 4),
+      Float32Array.from({ length: B * T * Hk * Dk }, (_, i) => {
+        const x = random() ** 4;
+        return [1 - x, x * x, 1 - x / 1024][(i % Dk) % 3]!;
+      }),
   },
 });

@@ -4,6 +4,7 @@ import type { AnyKernel } from "../engine/kernel.ts";
 import { advance } from "./advance.ts";
 import { argmax } from "./argmax.ts";
 import { attentions } from "./attention.ts";
+import { cacheFills } from "./cacheFill.ts";
 import { causalConv } from "./causalConv.ts";
 import { elmanCell } from "./elmanCell.ts";
 import { embedding } from "./embedding.ts";
@@ -27,6 +28,7 @@ export const allKernels: readonly AnyKernel[] = [
   advance,
   argmax,
   ...attentions,
+  ...cacheFills,
   causalConv,
   elmanCell,
   embedding,

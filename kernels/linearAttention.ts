@@ -76,11 +76,14 @@ const make = ({ featureMap, normalise = false }: LinearAttentionOptions, key: st
       { B: 3, T: 5, Hq: 3, Hk: 3, Dk: 5, Dv: 7, W: 54 },
       { B: 3, T: 40, Hq: 4, Hk: 4, Dk: 32, Dv: 32, W: 384 },
       { B: 1, T: 1, Hq: 4, Hk: 4, Dk: 32, Dv: 32, W: 384 },
+      { B: 3, T: 200, Hq: 2, Hk: 2, Dk: 5, Dv: 7, W: 35 },
       // the feature map is all that sets the others apart
       ...(featureMap === "elu"
         ? [
             { B: 2, T: 19, Hq: 4, Hk: 2, Dk: 70, Dv: 21, W: 470 },
             { B: 1, T: 3, Hq: 2, Hk: 2, Dk: 128, Dv: 64, W: 640 },
+            { B: 1, T: 64, Hq: 4, Hk: 2, Dk: 70, Dv: 21, W: 470 },
+            { B: 1, T: 512, Hq: 4, Hk: 4, Dk: 32, Dv: 32, W: 384 },
           ]
         : []),
     ],

@@ -2,10 +2,11 @@
 //   S_t = diag(a_t) S_{t-1} + f(k_t) v_t^T        o_t = Dk^-1/2 S_t^T f(q_t)
 // S [Dk, Dv] is all that a head carries from token to token.
 
-import { cursorWgsl } from "../engine/cursor.ts";
-import type { Pass, Sizes, Variant } from "../engine/kernel.ts";
+import type { Pass, Variant } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
 import { type FeatureMap, featureMaps, featureWgsl } from "./featureMap.ts";
+import { chunked } from "./recurrence/chunked.ts";
+import { columnsOf, each, lines, range, type S, sharedWgsl, valueText, when } from "./recurrence/common.ts";
 
 export interface Recurrence {
   /** f, on queries and keys. */
@@ -20,7 +21,6 @@ export interface Recurrence {
 //   Dk width of a key   Dv width of a value   W columns of qkv: [q: Hq Dk | k: Hk Dk | v: Hk Dv | anything]
 export type RecurrenceLetter = "B" | "T" | "Hq" | "Hk" | "Dk" | "Dv" | "W";
 export const RECURRENCE_LETTERS = ["B", "T", "Hq", "Hk", "Dk", "Dv", "W"] as const;
-type S = Sizes<RecurrenceLetter>;
 
 export interface RecurrenceArrays {
   qkv: Float32Array;
@@ -97,31 +97,8 @@ export function someCounts({ B, T }: S): Uint32Array {
 export const someActivations = ({ B, T, W }: S, random: () => number): Float32Array =>
   Float32Array.from({ length: B * T * W }, () => 20 * random() ** 3);
 
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
-/** Text for i = 0..n-1. */
-const each = (n: number, text: (i: number) => string) => range(n).map(text).join(" ");
-const lines = (n: number, text: (i: number) => string) => range(n).map(text).join("\n      ");
-const when = (on: boolean, text: string) => (on ? text : "");
-const largestDivisor = (n: number, limit: number) => range(limit).findLast((i) => n % (i + 1) === 0)! + 1;
-
-/** What all variants start with: the feature map, and where a head's columns start in qkv. */
-const sharedWgsl = (r: Recurrence) => `${cursorWgsl}
-const G = Hq / Hk;
-const SCALE = inverseSqrt(f32(Dk));
-${featureWgsl[r.featureMap]}
-fn queries(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + h * G * Dk; }
-fn keys(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + h) * Dk; }
-fn values(token: u32, h: u32) -> u32 { return token * (W4 * 4u) + (Hq + Hk) * Dk + h * Dv; }
-`;
-
-/** Vec4 columns of a head's state that a thread takes, up to `most`: they share what it reads of k and q. */
-const columnsOf = ({ Dv }: S, most: number) => largestDivisor(ceilDiv(Dv, 4), most);
 /** Threads, or quads of threads, with so many columns each. */
 const groupsOf = (s: S, columns: number) => (s.B * s.Hk * ceilDiv(s.Dv, 4)) / columns;
-
-/** Past the end of a head's values the padding of the state's rows is kept at what it was. */
-const valueText = ({ Dv }: S, at: string, column: string) =>
-  Dv % 4 === 0 ? `qkv[${at}]` : `select(0.0, qkv[${at}], ${column} < Dv)`;
 
 /** From here on `first` is the group's first vec4 column, of stream b and head h, and n the stream's count. */
 const groupWgsl = (s: S, columns: number) => {
@@ -472,5 +449,6 @@ export const recurrenceVariants = (r: Recurrence): Record<string, Variant<Recurr
   inPlace: inPlace(r),
   quad: registers(r, 4),
   thread: registers(r, 1),
+  chunks: chunked(r),
   staged: staged(r),
 });

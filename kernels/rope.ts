@@ -1,6 +1,7 @@
 // q and k turned by their position, k and v stored: what stands between the projections and attention.
 // Pair (i, i + D/2) of a head is turned by position * theta^(-2i/D) (Su et al. 2021, arXiv 2104.09864, section 3.2.2,
-// in the order of pairs that Llama's published weights have).
+// in the order of pairs that Llama's published weights have). Models without positions, such as Jamba (Lieber et al.
+// 2024, arXiv 2403.19887, section 6.5), turn nothing: theirs is the same kernel without the tables.
 // WGSL promises sin and cos only near zero, so the angle of position = 1024 * coarse + fine is the sum of two that
 // stand in tables made in doubles: positions reach 2^20.
 
@@ -50,33 +51,39 @@ interface Shared {
   cursor: Binding<"B", "u32">;
   /** Queries, keys and values of a token in one row. */
   qkv: Binding<"B" | "T" | "J", "f32">;
+  q: Binding<"B" | "T" | "H" | "D", "f32">;
+}
+interface Tables {
   coarse: Binding<"D", "f32">;
   fine: Binding<"D", "f32">;
-  q: Binding<"B" | "T" | "H" | "D", "f32">;
 }
 interface Stores {
   /** Appends keys (0) and values (1) of the valid tokens to the cache. */
-  paged: Kernel<Letter, Shared & { kv: Binding<"B" | "K" | "N" | "D", "f32"> } & Bindings<Letter>>;
+  paged: { kv: Binding<"B" | "K" | "N" | "D", "f32"> };
   /** Writes the chunk's own keys (0) and values (1), those of tokens that are not valid included. */
-  chunk: Kernel<
-    Exclude<Letter, "N">,
-    Shared & { chunk: Binding<"B" | "K" | "T" | "D", "f32"> } & Bindings<Exclude<Letter, "N">>
-  >;
+  chunk: { chunk: Binding<"B" | "K" | "T" | "D", "f32"> };
 }
+type Unused<S extends keyof Stores, Turned extends boolean> =
+  | (S extends "paged" ? never : "N")
+  | (Turned extends false ? "theta" : never);
+type Made<
+  S extends keyof Stores,
+  Turned extends boolean,
+  L extends Letter = Exclude<Letter, Unused<S, Turned>>,
+> = Kernel<L, Shared & (Turned extends false ? unknown : Tables) & Stores[S] & Bindings<L>>;
 
-const make = (store: keyof Stores) => {
+const make = (store: keyof Stores, turned: boolean) => {
   const isPaged = store === "paged";
   const target = isPaged ? "kv0" : "chunk";
   return defineKernel({
-    name: `rope[${store}]`,
+    name: `rope[${store}${turned ? "" : ",unturned"}]`,
     consts: ["B", "T", "H", "K", "D", "J"],
-    scalars: ["theta"],
+    scalars: (turned ? ["theta"] : []) as "theta"[],
     params: (isPaged ? ["N"] : []) as "N"[],
     bindings: {
       cursor: read("u32", "B", 8),
       qkv: read("f32", "B", "T", "J"),
-      coarse: read("f32", ROPE_STEPS, "D"),
-      fine: read("f32", ROPE_STEPS, "D"),
+      ...(turned ? { coarse: read("f32", ROPE_STEPS, "D"), fine: read("f32", ROPE_STEPS, "D") } : {}),
       q: write("f32", "B", "T", "H", "D"),
       ...(isPaged
         ? { kv: paged("N", tiled(update("f32", 2, "B", "K", "N", "D"))) }
@@ -96,15 +103,7 @@ const make = (store: keyof Stores) => {
             wgsl: `${cursorWgsl}
 const PAIRS = D / 2u;
 const SLOTS4 = ${isPaged ? "PAGE / 4u" : "T4"};
-fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
-  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
-  let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
-  let a = vec2f(coarse[c], coarse[c + 1u]);
-  let b = vec2f(fine[f], fine[f + 1u]);
-  let cosine = a.x * b.x - a.y * b.y;
-  let sine = a.y * b.x + a.x * b.y;
-  return vec2f(x.x * cosine - x.y * sine, x.y * cosine + x.x * sine);
-}
+${turned ? turnedWgsl : ""}
 fn element(plane: u32, slot: u32, d: u32) -> u32 {
   return ((plane * SLOTS4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
 }
@@ -126,7 +125,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   }
   let source = row * J4 * 4u + head * D + pair;
   var x = vec2f(qkv[source], qkv[source + PAIRS]);
-  if (head < H + K) { x = turned(x, at, pair); }
+  ${turned ? "if (head < H + K) { x = turned(x, at, pair); }" : ""}
   if (head < H) {
     let to = (row * H + head) * D4 * 4u + pair;
     q[to] = x.x;
@@ -155,7 +154,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
         for (let t = 0; t < T; t++) {
           const at = positionOf(cursor, b) + t;
           for (let i = 0; i < D / 2; i++) {
-            const angle = at * theta ** ((-2 * i) / D);
+            const angle = turned ? at * theta ** ((-2 * i) / D) : 0;
             cosine[i] = Math.cos(angle);
             sine[i] = Math.sin(angle);
           }
@@ -179,9 +178,9 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     },
 
     // 6 a turned pair; the tables' angle addition is another 6
-    flops: ({ B, T, H, K, D }) => 12 * B * T * (H + K) * (D / 2),
+    flops: ({ B, T, H, K, D }) => (turned ? 12 * B * T * (H + K) * (D / 2) : 0),
     // the chunk in and out and a row of each table a token, never the whole cache
-    bytes: ({ B, T, J, D }) => 4 * B * T * (2 * J + 2 * D),
+    bytes: ({ B, T, J, D }) => 4 * B * T * (2 * J + (turned ? 2 * D : 0)),
     cases: (isPaged
       ? [
           { B: 1, T: 1, H: 3, K: 1, D: 10, J: 50, N: 512, theta: 10_000 },
@@ -204,14 +203,37 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
         ] as const;
         return cursorFor(s.B, streams);
       },
-      coarse: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).coarse,
-      fine: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).fine,
+      ...(turned && {
+        coarse: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).coarse,
+        fine: (s: Record<Letter, number>) => ropeTables(s.theta, s.D).fine,
+      }),
     },
   });
 };
 
-const made = { paged: make("paged"), chunk: make("chunk") } as unknown as Stores;
-export const ropes = [made.paged, made.chunk] as const;
+/** WGSL: a pair of queries or keys turned to a position. */
+export const turnedWgsl = `fn turned(x: vec2f, at: u32, pair: u32) -> vec2f {
+  let c = min(at / ${ROPE_STEPS}u, ${ROPE_STEPS - 1}u) * D4 * 4u + 2u * pair;
+  let f = at % ${ROPE_STEPS}u * D4 * 4u + 2u * pair;
+  let a = vec2f(coarse[c], coarse[c + 1u]);
+  let b = vec2f(fine[f], fine[f + 1u]);
+  let cosine = a.x * b.x - a.y * b.y;
+  let sine = a.y * b.x + a.x * b.y;
+  return vec2f(x.x * cosine - x.y * sine, x.y * cosine + x.x * sine);
+}`;
 
-/** Rotary positions, and where keys and values go: into the `paged` cache, or beside a ring as the `chunk`'s own. */
-export const rope = <const S extends keyof Stores>({ store }: { store: S }): Stores[S] => made[store];
+const made = { paged: make("paged", true), chunk: make("chunk", true) };
+const unturned = { paged: make("paged", false), chunk: make("chunk", false) };
+export const ropes = [made.paged, made.chunk, unturned.paged, unturned.chunk] as const;
+
+/**
+ * Rotary positions, and where keys and values go: into the `paged` cache, or beside a ring as the `chunk`'s own. With
+ * `turned: false` queries and keys are stored as they are.
+ */
+export const rope = <const S extends keyof Stores, const Turned extends boolean = true>({
+  store,
+  turned = true as Turned,
+}: {
+  store: S;
+  turned?: Turned;
+}): Made<S, Turned> => (turned ? made : unturned)[store] as unknown as Made<S, Turned>;

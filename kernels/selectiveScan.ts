@@ -6,16 +6,18 @@
 // output needs no other channel's input. A token past its stream's count leaves both state and u as they are.
 
 import { CURSOR_COLUMNS, cursorWgsl } from "../engine/cursor.ts";
-import { defineKernel, type Pass, read, tiled, update, type Variant } from "../engine/kernel.ts";
+import { defineKernel, read, tiled, update } from "../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../engine/tensor.ts";
-import { countOf } from "./reference/cursor.ts";
+import { countOf, cursorFor } from "./reference/cursor.ts";
 import { silu, softplus } from "./reference/math.ts";
 import { mixedStreams } from "./reference/streams.ts";
+import { each, main, range, siluWgsl, softplusWgsl, timeScratch, timeSteps, xyzw } from "./scan/common.ts";
+import { chunked, serial } from "./scan/registers.ts";
 
 //   B streams   T tokens in the chunk   E channels   N states of a channel   R rank of the time step
 //   P columns of x_proj's output: r from 0, B from 4 R4, C from 4 (R4 + N4), so that each begins a vec4f
 //   X columns of in_proj's output, of which the gate's begin at 4 E4
-type Letter = "B" | "T" | "E" | "N" | "R" | "P" | "X";
+export type Letter = "B" | "T" | "E" | "N" | "R" | "P" | "X";
 
 /** Columns of x_proj's output at which B and C begin, and how many there are. */
 export const scanColumns = ({ R, N }: { R: number; N: number }) => {
@@ -27,103 +29,7 @@ export const scanColumns = ({ R, N }: { R: number; N: number }) => {
 /** Column of in_proj's output at which the gate begins, and how many there are. */
 export const gateColumns = ({ E }: { E: number }) => ({ z: roundUp(E, 4), X: roundUp(E, 4) + E });
 
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
-const each = (n: number, line: (i: number) => string, indent = "  ") =>
-  range(n).map(line).join(`\n${indent}`);
 const few = (threads: number) => (threads < 64 ? 4 : 16);
-const xyzw = (i: number) => "xyzw"[i % 4]!;
-
-// log(1 + x) = 2 artanh(x / (2 + x)), a series in s^2 <= 1/9: WGSL's log may be off by 2^-21 near 1, a large share of a
-// small time step
-const functions = (type: "f32" | "vec4f") => `${cursorWgsl}
-fn softplus(v: ${type}) -> ${type} {
-  let x = exp(-abs(v));
-  let s = x / (2.0 + x);
-  let q = s * s;
-  let tail = 1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0));
-  return max(v, ${type}()) + 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * tail)));
-}
-fn silu(v: ${type}) -> ${type} { return v / (1.0 + exp(-max(v, ${type}(-80.0)))); }
-`;
-const main = `@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
-
-/** W r_t of all tokens: a thread owns four channels of eight tokens. */
-const timeSteps = (workgroup: number): Pass<Letter> => ({
-  workgroup,
-  grid: ({ B, T, E }) => ceilDiv(ceilDiv(E, 4) * ceilDiv(B * T, 8), workgroup),
-  writes: ["dt"],
-  wgsl: `fn put(m: u32, e4: u32, v: vec4f) {
-  if (m >= B * T) { return; }
-  let at = (m * E4 + e4) * 4u;
-  dt[at] = v.x; dt[at + 1u] = v.y; dt[at + 2u] = v.z; dt[at + 3u] = v.w;
-}
-${main}
-  let i = workgroupIndex(wg) * WG + lane;
-  let e4 = i % E4;
-  let m = i / E4 * 8u;
-  if (m >= B * T) { return; }
-  ${each(8, (j) => `let row${j} = min(m + ${j}u, B * T - 1u) * P4; var sum${j} = vec4f();`)}
-  for (var k = 0u; k < R4; k++) {
-    let tile = wDt[e4 * R4 + k];
-    ${each(8, (j) => `sum${j} += tile * rbc[row${j} + k];`, "    ")}
-  }
-  ${each(8, (j) => `put(m + ${j}u, e4, sum${j});`)}
-}`,
-});
-const scratch = { dt: ["B", "T", "E"] } as const;
-
-/** A thread owns a channel and keeps its states in registers while it walks over the tokens. */
-const walk = (shared: boolean): Variant<Letter> => ({
-  suits: "cpu",
-  ...(shared ? { needs: ["subgroups"] } : {}),
-  when: ({ T, N }) => T > 1 && N <= 16,
-  views: { rbc: "vec4f" },
-  scratch,
-  passes: [
-    timeSteps(16),
-    {
-      workgroup: 16,
-      grid: ({ B, E }) => [ceilDiv(E, 16), B],
-      wgsl: ({ N }) => {
-        const quads = ceilDiv(N, 4);
-        // what lies past the last state is another column, or padding
-        const mask = N % 4 === 0 ? "" : ` * vec4f(${range(4).map((i) => (i < N % 4 ? 1 : 0))})`;
-        const masked = (name: string, j: number) => `${name}${j}${j === quads - 1 ? mask : ""}`;
-        const load = (name: string, first: string) =>
-          shared
-            ? `let ${name} = rbc[row * P4 + ${first} + min(lane % 4u, N4 - 1u)]; ${range(quads)
-                .map((j) => `let ${name}${j} = quadBroadcast(${name}, ${j}u);`)
-                .join(" ")}`
-            : range(quads)
-                .map((j) => `let ${name}${j} = rbc[row * P4 + ${first} + ${j}u];`)
-                .join(" ");
-        return `${functions("f32")}${main}
-  let e = min(wg.x * WG + lane, E - 1u);
-  let mine = wg.x * WG + lane < E;
-  let b = wg.y;
-  let bias = biasD[e];
-  let D = biasD[E4 * 4u + e];
-  ${each(quads, (j) => `var a${j} = vec4f(); var h${j} = vec4f();`)}
-  ${each(N, (n) => `a${n >> 2}.${xyzw(n)} = a[${n}u * E4 * 4u + e]; h${n >> 2}.${xyzw(n)} = h[(b * N + ${n}u) * E4 * 4u + e];`)}
-  let tokens = count(b);
-  for (var t = 0u; t < tokens; t++) {
-    let row = b * T + t;
-    ${load("b", "R4")}
-    ${load("c", "R4 + N4")}
-    let step = softplus(dt[row * E4 * 4u + e] + bias);
-    let x = u[row * E4 * 4u + e];
-    var y = D * x;
-    ${each(quads, (j) => `h${j} = exp(step * a${j}) * h${j} + step * x * ${masked("b", j)}; y += dot(h${j}, c${j});`, "    ")}
-    if (mine) { u[row * E4 * 4u + e] = y * silu(xz[(row * X4 + E4) * 4u + e]); }
-  }
-  if (!mine) { return; }
-  ${each(N, (n) => `h[(b * N + ${n}u) * E4 * 4u + e] = h${n >> 2}.${xyzw(n)};`)}
-}`;
-      },
-    },
-  ],
-});
 
 /** Tokens that are staged at a time, and channels a workgroup, in `block`. */
 const BLOCK = 16;
@@ -144,15 +50,16 @@ export const selectiveScan = defineKernel({
     u: update("f32", "B", "T", "E"),
   },
   variants: {
-    // Lanes 0..3 share a token's B and C: each loads a quarter, the quad passes it on.
-    quad: walk(true),
-    channels: walk(false),
+    quad: serial(true),
+    channels: serial(false),
+    quadChunks: chunked(true, 16),
+    chunks: chunked(false, 32),
     // Four lanes a channel, each with a quarter of its states; tokens are staged through workgroup memory in blocks.
     block: {
       suits: "gpu",
       when: ({ T, N }) => T > 1 && N <= 64,
       views: { rbc: "vec4f" },
-      scratch,
+      scratch: timeScratch,
       passes: [
         timeSteps(64),
         {
@@ -162,7 +69,7 @@ export const selectiveScan = defineKernel({
             const quads = ceilDiv(N, 16); // vec4f of states a lane
             const n = (j: number, i: number) => `(lane % 4u) * 4u + ${16 * j + i}u`;
             const state = (j: number, i: number) => `(b * N + ${n(j, i)}) * E4 * 4u + e`;
-            return `${functions("f32")}
+            return `${cursorWgsl}${siluWgsl("f32")}
 const BLOCK = ${BLOCK}u;
 const Q = ${4 * quads}u;  // vec4f of states a token
 var<workgroup> inputs: array<vec4f, BLOCK * Q>;   // B
@@ -190,7 +97,7 @@ ${main}
     for (var i = lane; i < tokens * BLOCK; i += WG) {
       let channel = min(first + i % BLOCK, E - 1u);
       let at = (b * T + start + i / BLOCK) * E4 * 4u + channel;
-      steps[i] = softplus(dt[at] + biasD[channel]);
+      steps[i] = dt[at];
       xs[i] = u[at];
     }
     workgroupBarrier();
@@ -227,7 +134,7 @@ ${main}
         {
           workgroup: 64,
           grid: ({ B, E }) => [ceilDiv(ceilDiv(E, 4), 4), B],
-          wgsl: `${functions("vec4f")}
+          wgsl: `${cursorWgsl}${softplusWgsl("vec4f")}${siluWgsl("vec4f")}
 var<workgroup> parts: array<vec4f, 64>;  // [lane, channels]
 fn total(group: u32) -> vec4f {
   var sum = vec4f();
@@ -274,7 +181,7 @@ ${main}
         {
           workgroup: ({ B, E }) => few(B * ceilDiv(E, 4)),
           grid: ({ B, E }) => ceilDiv(B * ceilDiv(E, 4), few(B * ceilDiv(E, 4))),
-          wgsl: `${functions("vec4f")}${main}
+          wgsl: `${cursorWgsl}${softplusWgsl("vec4f")}${siluWgsl("vec4f")}${main}
   let i = workgroupIndex(wg) * WG + lane;
   let e4 = i % E4;
   let b = i / E4;
@@ -342,10 +249,21 @@ ${main}
     { B: 2, T: 33, E: 64, N: 16, R: 2, P: 36, X: 128 },
     { B: 1, T: 1, E: 256, N: 16, R: 8, P: 40, X: 512 },
     { B: 1, T: 64, E: 256, N: 16, R: 8, P: 40, X: 512 },
+    { B: 3, T: 200, E: 13, N: 7, R: 5, P: 23, X: 29 },
+    { B: 1, T: 512, E: 32, N: 16, R: 2, P: 36, X: 64 },
   ],
   fill: {
-    cursor: mixedStreams,
+    cursor: (s) =>
+      s.T > 64
+        ? cursorFor(s.B, [
+            [2, s.T],
+            [13, ceilDiv(s.T, 3)],
+            [24, 0],
+          ])
+        : mixedStreams(s),
     // -exp(A_log) of trained models reaches from about -1 to -N
     a: ({ N, E }, random) => Float32Array.from({ length: N * E }, () => -8 * (1.001 + random())),
+    // some channels keep all that they have seen, some forget it at once
+    biasD: ({ E }, random) => Float32Array.from({ length: 2 * E }, () => 8 * random() ** 3),
   },
 });

@@ -9,9 +9,9 @@ import { type Spec, type Tensor, tiles } from "../engine/tensor.ts";
 import { attention, headColumns } from "../kernels/attention.ts";
 import { ringStore } from "../kernels/ringStore.ts";
 import { rope } from "../kernels/rope.ts";
-import type { Pattern, TransformerConfig } from "./configs.ts";
+import type { AttentionSizes, Pattern } from "./configs.ts";
 
-export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: TransformerConfig) => ({
+export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: AttentionSizes) => ({
   H,
   K,
   D,
@@ -23,8 +23,9 @@ export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: TransformerCon
 interface Attended {
   cursor: Tensor;
   qkv: Tensor;
-  coarse: Tensor;
-  fine: Tensor;
+  /** The rotary tables; absent where the model has no positional encoding. */
+  coarse?: Tensor | undefined;
+  fine?: Tensor | undefined;
   q: Tensor;
   y: Tensor;
 }
@@ -32,13 +33,13 @@ interface Attended {
 /** Where keys and values are kept. */
 export interface Cache {
   /** Of one layer. */
-  state(c: TransformerConfig, B: number): Carried;
+  state(c: AttentionSizes, B: number): Carried;
   /** The chunk's own keys and values, where the cache takes them in only afterwards. */
-  chunk(c: TransformerConfig, chunk: Chunk): Spec | undefined;
+  chunk(c: AttentionSizes, chunk: Chunk): Spec | undefined;
   /** q, k and v from `qkv`, the cache brought up to date, and y. */
   attend(
     m: Recorder,
-    c: TransformerConfig,
+    c: AttentionSizes,
     t: Attended,
     carried: Tensor,
     own: Tensor | undefined,
@@ -53,14 +54,17 @@ const paged: Cache = {
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, _, { B, T }) {
     const { H, K, D, J, Y } = headLetters(c);
     const sizes = { B, T, H, K, D, N: 0 };
+    const heads = { cursor, qkv, q, kv: carried };
     const theta = c.ropeTheta;
-    m.run(rope({ store: "paged" }), { cursor, qkv, coarse, fine, q, kv: carried }, { ...sizes, J, theta });
+    if (coarse && fine && theta !== null)
+      m.run(rope({ store: "paged" }), { ...heads, coarse, fine }, { ...sizes, J, theta });
+    else m.run(rope({ store: "paged", turned: false }), heads, { ...sizes, J });
     m.run(attention({ cache: "paged" }), { cursor, q, kv: carried, y }, { ...sizes, Y });
   },
 };
 
 /** W. */
-const windowOf = ({ pattern }: TransformerConfig): number => (pattern.kind === "window" ? pattern.window : 0);
+const windowOf = ({ pattern }: AttentionSizes): number => (pattern.kind === "window" ? pattern.window : 0);
 
 /** The window's, in a ring; the chunk is attended to beside it and stored when all is read. */
 const ring: Cache = {
@@ -70,11 +74,11 @@ const ring: Cache = {
     const { H, K, D, J, Y } = headLetters(c);
     const W = windowOf(c);
     const chunk = own!;
-    m.run(
-      rope({ store: "chunk" }),
-      { cursor, qkv, coarse, fine, q, chunk },
-      { B, T, H, K, D, J, theta: c.ropeTheta },
-    );
+    const heads = { cursor, qkv, q, chunk };
+    const theta = c.ropeTheta;
+    if (coarse && fine && theta !== null)
+      m.run(rope({ store: "chunk" }), { ...heads, coarse, fine }, { B, T, H, K, D, J, theta });
+    else m.run(rope({ store: "chunk", turned: false }), heads, { B, T, H, K, D, J });
     m.run(attention({ cache: "ring" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
     m.run(ringStore, { cursor, chunk, ring: carried }, { B, T, K, W, D });
   },

@@ -6,6 +6,7 @@ import type { Recorder } from "../engine/plan.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { advance } from "../kernels/advance.ts";
 import { argmax } from "../kernels/argmax.ts";
+import { cacheFill } from "../kernels/cacheFill.ts";
 import { lastRow } from "../kernels/lastRow.ts";
 import { linear } from "../kernels/linear.ts";
 import { rmsNorm } from "../kernels/rmsNorm.ts";
@@ -45,7 +46,21 @@ export function readout(
   project(io.last, io.logits, B);
 }
 
-/** How a token is drawn and the cursor moved: the same for every architecture. */
+/** Random keys and values in tensors [2, B, K, slots, D]; a ring's first S slots keep the first S positions. */
+export function fillKeysAndValues(
+  m: Recorder,
+  kv: readonly Tensor[],
+  { cursor }: Io,
+  { B, S }: { B: number; S: number },
+): void {
+  kv.forEach((tensor, L) => {
+    const [K, R, D] = tensor.spec.shape.slice(2) as [number, number, number];
+    if (tensor.pages) m.run(cacheFill({ cache: "paged" }), { cursor, kv: tensor }, { B, K, D, L, N: 0 });
+    else m.run(cacheFill({ cache: "ring" }), { cursor, ring: tensor }, { B, K, D, L, R, S });
+  });
+}
+
+/** How a token is drawn, the cursor moved and a cache filled: the same for every architecture. */
 export const autoregressive = {
   sample(m: Recorder, io: Io, { B, V, greedy }: { B: number; V: number; greedy: boolean }): void {
     const { cursor, logits, tokens, ids } = io;
@@ -53,6 +68,9 @@ export const autoregressive = {
   },
   advance(m: Recorder, io: Io, { B, T }: Chunk): void {
     m.run(advance, { cursor: io.cursor }, { B, T });
+  },
+  fillCache(m: Recorder, kv: readonly Tensor[], io: Io, { B }: { B: number }): void {
+    fillKeysAndValues(m, kv, io, { B, S: 0 });
   },
 };
 

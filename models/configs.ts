@@ -1,13 +1,14 @@
-// The eight families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
+// The families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
 // the library that owns the format (transformers 5, flash-linear-attention 0.5); the sizes themselves must be stated.
 
 import { type Config, type ConfigReader, readConfig, SIZE_LIMIT } from "./config.ts";
+import type { DecoderConfig } from "./decoder.ts";
 
 /** Rows of an embedding. */
-const VOCAB = { max: 1 << 22 };
-const LAYERS = { max: 4096 };
+export const VOCAB = { max: 1 << 22 };
+export const LAYERS = { max: 4096 };
 /** Tokens of a window. */
-const WINDOW = { max: 1 << 30 };
+export const WINDOW = { max: 1 << 30 };
 
 export interface RnnConfig {
   cell: "rnn" | "gru" | "lstm";
@@ -51,54 +52,37 @@ export type Pattern =
   | { kind: "local"; window: number }
   | { kind: "strided"; stride: number };
 
-export interface TransformerConfig {
-  /** V: tokens. */
-  vocab: number;
+/** Softmax attention. */
+export interface AttentionSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
   /** Query heads. */
   heads: number;
   /** Key and value heads: each serves heads / kvHeads query heads. */
   kvHeads: number;
   /** Width of a head; heads * headDim need not be `hidden`. */
   headDim: number;
+  /** Epsilon of the RMSNorm before it. */
+  eps: number;
+  /** Base of the rotary angles; null where there is no positional encoding. */
+  ropeTheta: number | null;
+  pattern: Pattern;
+}
+
+export interface TransformerConfig extends AttentionSizes, DecoderConfig {
+  /** L */
+  layers: number;
   /** F: the gated MLP's inner width. */
   ffn: number;
-  /** Epsilon of every RMSNorm. */
-  eps: number;
-  /** Base of the rotary angles. */
   ropeTheta: number;
-  pattern: Pattern;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
 }
 
 /** transformers' `llama` and `mistral`. */
 export const transformerConfig = (config: Config): TransformerConfig =>
   readConfig(config, ["llama", "mistral"], (r, family) => {
     const hidden = r.positive("hidden_size");
-    const heads = r.positive("num_attention_heads");
     // MistralConfig's default is 8 heads, LlamaConfig's is all of them; a wrong guess cannot pass k_proj's shape.
-    const kvHeads = r.positive("num_key_value_heads", family === "mistral" ? Math.min(8, heads) : heads);
-    const headDim = r.positive("head_dim", hidden / heads);
-    r.derived("hidden_size", headDim, `a multiple of num_attention_heads (${heads}), a whole head`);
-    r.derived(
-      "head_dim",
-      heads * headDim,
-      `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
-    );
-    r.require(
-      headDim % 2 === 0,
-      "head_dim",
-      `an even number, which rotary pairs are made of, not ${headDim}`,
-    );
-    r.require(
-      heads % kvHeads === 0,
-      "num_key_value_heads",
-      `a divisor of num_attention_heads (${heads}), not ${kvHeads}`,
-    );
+    const kvHeads = (heads: number) => (family === "mistral" ? Math.min(8, heads) : heads);
     r.only("hidden_act", ["silu", "swish"]);
     r.only("pretraining_tp", [1]);
     r.only("rope_interleaved", [false]);
@@ -110,9 +94,7 @@ export const transformerConfig = (config: Config): TransformerConfig =>
       vocab: r.positive("vocab_size", undefined, VOCAB),
       hidden,
       layers: r.positive("num_hidden_layers", undefined, LAYERS),
-      heads,
-      kvHeads,
-      headDim,
+      ...headSizes(r, hidden, kvHeads),
       ffn: r.positive("intermediate_size"),
       eps: r.number("rms_norm_eps", 1e-6),
       ropeTheta: ropeTheta(r),
@@ -120,6 +102,30 @@ export const transformerConfig = (config: Config): TransformerConfig =>
       tied: r.boolean("tie_word_embeddings", false),
     };
   });
+
+/** Heads of attention; `kvHeadsOf` says how many are meant where `num_key_value_heads` is absent. */
+export function headSizes(
+  r: ConfigReader,
+  hidden: number,
+  kvHeadsOf: (heads: number) => number,
+): Pick<AttentionSizes, "heads" | "kvHeads" | "headDim"> {
+  const heads = r.positive("num_attention_heads");
+  const kvHeads = r.positive("num_key_value_heads", kvHeadsOf(heads));
+  const headDim = r.positive("head_dim", hidden / heads);
+  r.derived("hidden_size", headDim, `a multiple of num_attention_heads (${heads}), a whole head`);
+  r.derived(
+    "head_dim",
+    heads * headDim,
+    `num_attention_heads (${heads}) * head_dim to be at most ${SIZE_LIMIT}`,
+  );
+  r.require(headDim % 2 === 0, "head_dim", `an even number, as heads are stored in pairs, not ${headDim}`);
+  r.require(
+    heads % kvHeads === 0,
+    "num_key_value_heads",
+    `a divisor of num_attention_heads (${heads}), not ${kvHeads}`,
+  );
+  return { heads, kvHeads, headDim };
+}
 
 /** Until transformers 5 `rope_theta` and `rope_scaling`, since then `rope_parameters`. */
 function ropeTheta(r: ConfigReader): number {
@@ -163,14 +169,11 @@ function slidingWindow(r: ConfigReader, config: Config): number | null {
   return r.positive("sliding_window", 4096, WINDOW);
 }
 
-export interface MambaConfig {
-  /** V: tokens. */
-  vocab: number;
+/** A Mamba mixer. */
+export interface MambaSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
-  /** I: channels of the convolution and the scan. */
+  /** E: channels of the convolution and the scan. */
   inner: number;
   /** N: states of a channel. */
   state: number;
@@ -180,12 +183,15 @@ export interface MambaConfig {
   convBias: boolean;
   /** R: rank of the time step's projection. */
   timeStepRank: number;
-  /** Epsilon of every RMSNorm with weights. */
+  /** Epsilon of the RMSNorm before the mixer. */
   eps: number;
-  /** falcon_mamba: epsilon of the RMSNorm without weights on B, C and the time step; null in mamba, which has none. */
-  mixerEps: number | null;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
+  /** The RMSNorm on B, C and the time step: without weights in falcon_mamba, with them in jamba; null in mamba. */
+  mixerNorm: { eps: number; weights: boolean } | null;
+}
+
+export interface MambaConfig extends MambaSizes, DecoderConfig {
+  /** L */
+  layers: number;
 }
 
 /** transformers' `mamba` and `falcon_mamba`. */
@@ -231,18 +237,15 @@ export const mambaConfig = (config: Config): MambaConfig =>
       convBias: r.boolean("use_conv_bias", true),
       timeStepRank: rank === "auto" ? Math.ceil(hidden / 16) : r.positive("time_step_rank"),
       eps: r.number("layer_norm_epsilon", 1e-5),
-      mixerEps: family === "falcon_mamba" ? r.number("mixer_rms_eps", 1e-6) : null,
+      mixerNorm: family === "falcon_mamba" ? { eps: r.number("mixer_rms_eps", 1e-6), weights: false } : null,
       tied: r.boolean("tie_word_embeddings", true),
     };
   });
 
-export interface LinearAttentionConfig {
-  /** V: tokens. */
-  vocab: number;
+/** What the mixers of fla's two formats share. */
+export interface LinearSizes {
   /** D: the residual stream's width. */
   hidden: number;
-  /** L */
-  layers: number;
   heads: number;
   /** Key and value heads: each serves heads / kvHeads query heads. */
   kvHeads: number;
@@ -250,19 +253,37 @@ export interface LinearAttentionConfig {
   keyDim: number;
   /** Width of a value's head. */
   valueDim: number;
-  /** F: the gated MLP's inner width. */
-  ffn: number;
-  /** Epsilon of every RMSNorm. */
+  /** Epsilon of the RMSNorms before the mixer and of each head's output. */
   eps: number;
   /** The norm of each head's output has weights; the other norms always do. */
   affine: boolean;
+}
+
+export interface LinearAttentionSizes extends LinearSizes {
   /** On queries and keys; elu means elu(x) + 1. */
   featureMap: "elu" | "relu" | "identity";
   /** The output is divided by the query's product with the sum of all keys so far. */
   normalized: boolean;
-  /** The head is the embedding, and the file need not hold `lm_head.weight`. */
-  tied: boolean;
 }
+
+export interface GlaSizes extends LinearSizes {
+  /** Rank of the forget gate's projection. */
+  gateRank: number;
+  /** The gate is exp(logsigmoid(projection) / gateNormalizer). */
+  gateNormalizer: number;
+  /** The normed output is multiplied by swish(g_proj(x)); without it there is no g_proj. */
+  outputGate: boolean;
+}
+
+/** What fla's two formats share. */
+interface FlaConfig extends LinearSizes, DecoderConfig {
+  /** L */
+  layers: number;
+  /** F: the gated MLP's inner width. */
+  ffn: number;
+}
+export type LinearAttentionConfig = LinearAttentionSizes & FlaConfig;
+export type GlaConfig = GlaSizes & FlaConfig;
 
 /** fla's `linear_attn`. */
 export const linearAttentionConfig = (config: Config): LinearAttentionConfig =>
@@ -276,15 +297,6 @@ export const linearAttentionConfig = (config: Config): LinearAttentionConfig =>
     r.harmless("tie_feature_map_qk");
     return { ...flaConfig(r, 1), featureMap, normalized: r.boolean("norm_feature_map", false) };
   });
-
-export interface GlaConfig extends Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
-  /** Rank of the forget gate's projection. */
-  gateRank: number;
-  /** The gate is exp(logsigmoid(projection) / gateNormalizer). */
-  gateNormalizer: number;
-  /** The normed output is multiplied by swish(g_proj(x)); without it there is no g_proj. */
-  outputGate: boolean;
-}
 
 /** fla's `gla`. */
 export const glaConfig = (config: Config): GlaConfig =>
@@ -303,11 +315,7 @@ export const glaConfig = (config: Config): GlaConfig =>
     };
   });
 
-/** What fla's two formats share. */
-function flaConfig(
-  r: ConfigReader,
-  expandKey: number,
-): Omit<LinearAttentionConfig, "featureMap" | "normalized"> {
+function flaConfig(r: ConfigReader, expandKey: number): FlaConfig {
   const hidden = r.positive("hidden_size");
   const heads = r.positive("num_heads", 4);
   const kvHeads = r.positive("num_kv_heads", heads);

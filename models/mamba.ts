@@ -2,109 +2,73 @@
 // 2410.05355) store it. A layer adds to the residual stream x:
 //   [u, z] = in_proj n(x)     u = silu(conv(u))     [r, B, C] = x_proj u     y = scan(u, dt_proj r, A, B, C, D, z)
 //   x += out_proj y
-// with n RMSNorm. Falcon Mamba norms r, B and C too.
+// with n RMSNorm. Falcon Mamba norms r, B and C too, and so does Jamba, with weights.
 //
-//   B streams   T tokens in the chunk   V vocabulary   D model width   E channels   N states of a channel
-//   R rank of the time step   K columns that the convolution sees   X columns of [u, z]   P columns of [r, B, C]
+//   B streams   T tokens in the chunk   D model width   E channels   N states of a channel   R rank of the time step
+//   K columns that the convolution sees   X columns of [u, z]   P columns of [r, B, C]
 
-import { defineArchitecture, type ReadWeight, state, type Weight, weight } from "../engine/model.ts";
+import { type ReadWeight, state, type Weight, weight } from "../engine/model.ts";
 import { rows, tiles } from "../engine/tensor.ts";
 import { causalConv } from "../kernels/causalConv.ts";
-import { embedding } from "../kernels/embedding.ts";
 import { linear } from "../kernels/linear.ts";
 import { segmentNorm } from "../kernels/segmentNorm.ts";
 import { gateColumns, scanColumns, selectiveScan } from "../kernels/selectiveScan.ts";
-import { autoregressive, plain, readout, stacked } from "./common.ts";
-import { type MambaConfig, mambaConfig } from "./configs.ts";
+import { plain, stacked } from "./common.ts";
+import { type MambaConfig, type MambaSizes, mambaConfig } from "./configs.ts";
+import { decoder, definePart, type Names, type Part } from "./decoder.ts";
 import type { Family } from "./family.ts";
 
-const letters = (c: MambaConfig) => {
-  const [D, E, N, R] = [c.hidden, c.inner, c.state, c.timeStepRank];
+/** The mixer. */
+export const mambaMixer = (c: MambaSizes, names: Names): Part => {
+  const { hidden: D, inner: E, state: N, timeStepRank: R } = c;
   // a convolution that sees one column only is one that sees two, the older with weight 0
-  return {
-    V: c.vocab,
-    D,
-    E,
-    N,
-    R,
-    K: Math.max(c.conv, 2),
-    X: gateColumns({ E }).X,
-    P: scanColumns({ R, N }).P,
-  };
+  const K = Math.max(c.conv, 2);
+  const { X } = gateColumns({ E });
+  const { P } = scanColumns({ R, N });
+  return definePart({
+    name: "mamba",
+    weights: mixerWeights(c, { D, E, N, R, K, X, P }, names),
+    state: (B) => ({ past: state(rows(B, K - 1, E)), h: state(rows(B, N, E)) }),
+    scratch: ({ B, T }) => ({ xz: rows(B, T, X), u: rows(B, T, E), rbc: rows(B, T, P) }),
+
+    run(m, { w, s: { past, h }, x: { xz, u, rbc } }, { cursor, x }, { B, T }) {
+      const M = B * T;
+      m.run(linear({ norm: true }), { w: w.inProj, x, y: xz }, { M, I: D, O: X, eps: c.eps });
+      const conv = { cursor, x: xz, w: w.conv, bias: w.convBias, past, y: u };
+      m.run(causalConv, conv, { B, T, E, K, S: K - 1, X });
+      m.run(linear({}), { w: w.xProj, x: u, y: rbc }, { M, I: E, O: P, eps: 0 });
+      if (c.mixerNorm) {
+        const sizes = { M, P, R, N, eps: c.mixerNorm.eps };
+        if (w.mixerNorm) m.run(segmentNorm({ weight: true }), { x: rbc, weight: w.mixerNorm }, sizes);
+        else m.run(segmentNorm({}), { x: rbc }, sizes);
+      }
+      const scan = { cursor, rbc, wDt: w.dtProj, a: w.a, biasD: w.biasD, xz, h, u };
+      m.run(selectiveScan, scan, { B, T, E, N, R, P, X });
+      m.run(linear({ residual: true }), { w: w.outProj, x: u, y: x }, { M, I: E, O: D, eps: 0 });
+    },
+  });
 };
 
-export const mamba = defineArchitecture({
-  name: "mamba",
-  vocabulary: (c: MambaConfig) => c.vocab,
-  width: (c) => c.hidden,
+type Letters = Record<"D" | "E" | "N" | "R" | "K" | "X" | "P", number>;
 
-  weights(c) {
-    const { V, D } = letters(c);
-    const head = c.tied ? {} : { head: weight(tiles(V, D), plain("lm_head.weight", V, D)) };
-    return {
-      embeddings: weight(tiles(V, D), plain("backbone.embeddings.weight", V, D)),
-      layers: Array.from({ length: c.layers }, (_, i) => layer(c, `backbone.layers.${i}`)),
-      normF: weight(rows(D), plain("backbone.norm_f.weight", D)),
-      ...(head as { head?: Weight }),
-    };
-  },
-
-  state(c, B) {
-    const { E, N, K } = letters(c);
-    return {
-      layers: Array.from({ length: c.layers }, () => ({
-        past: state(rows(B, K - 1, E)),
-        h: state(rows(B, N, E)),
-      })),
-    };
-  },
-
-  scratch(c, { B, T }) {
-    const { D, E, X, P } = letters(c);
-    return {
-      x: rows(B, T, D),
-      xz: rows(B, T, X),
-      u: rows(B, T, E),
-      rbc: rows(B, T, P),
-      normed: rows(B, T, D),
-    };
-  },
-
-  forward(m, c, { w, s, x }, io, { B, T }) {
-    const { V, D, E, N, R, K, X, P } = letters(c);
-    const M = B * T;
-    const { cursor } = io;
-    m.run(embedding, { table: w.embeddings, tokens: io.tokens, y: x.x }, { V, D, M });
-    w.layers.forEach((l, i) => {
-      const { past, h } = s.layers[i]!;
-      m.run(linear({ norm: true }), { w: l.inProj, x: x.x, y: x.xz }, { M, I: D, O: X, eps: c.eps });
-      m.run(
-        causalConv,
-        { cursor, x: x.xz, w: l.conv, bias: l.convBias, past, y: x.u },
-        { B, T, E, K, S: K - 1, X },
-      );
-      m.run(linear({}), { w: l.xProj, x: x.u, y: x.rbc }, { M, I: E, O: P, eps: 0 });
-      if (c.mixerEps !== null) m.run(segmentNorm({}), { x: x.rbc }, { M, P, R, N, eps: c.mixerEps });
-      m.run(
-        selectiveScan,
-        { cursor, rbc: x.rbc, wDt: l.dtProj, a: l.a, biasD: l.biasD, xz: x.xz, h, u: x.u },
-        { B, T, E, N, R, P, X },
-      );
-      m.run(linear({ residual: true }), { w: l.outProj, x: x.u, y: x.x }, { M, I: E, O: D, eps: 0 });
-    });
-    const norm = { weight: w.normF, eps: c.eps, out: x.normed };
-    readout(m, io, { hidden: x.x, head: w.head ?? w.embeddings, norm, V, D }, { B, T });
-  },
-
-  ...autoregressive,
-});
-
-function layer(c: MambaConfig, prefix: string) {
-  const { D, E, N, R, K, X, P } = letters(c);
-  const mixer = `${prefix}.mixer`;
+function mixerWeights(c: MambaSizes, { D, E, N, R, K, X, P }: Letters, { prefix, norm }: Names) {
   const columns = scanColumns({ R, N });
-  const inProj = stacked(D, [[`${mixer}.in_proj.weight`, 2 * E]], `${prefix}.norm.weight`);
-  const xProj = plain(`${mixer}.x_proj.weight`, R + 2 * N, E);
+  /** Rows of r, B and C among the P that begin vectors of four. */
+  const segments = [
+    [R, 0],
+    [N, columns.b],
+    [N, columns.c],
+  ] as const;
+  const inProj = stacked(D, [[`${prefix}.in_proj.weight`, 2 * E]], norm);
+  const xProj = plain(`${prefix}.x_proj.weight`, R + 2 * N, E);
+  const mixerNorm = weight(rows(P), async (read) => {
+    const parts = [
+      await read(`${prefix}.dt_layernorm.weight`, [R]),
+      await read(`${prefix}.b_layernorm.weight`, [N]),
+      await read(`${prefix}.c_layernorm.weight`, [N]),
+    ];
+    return spread(Float32Array.from(parts.flatMap((part) => [...part])), 1, P, segments);
+  });
   return {
     inProj: weight(tiles(X, D), async (read) =>
       spread(await inProj(read), D, X, [
@@ -113,25 +77,22 @@ function layer(c: MambaConfig, prefix: string) {
       ]),
     ),
     conv: weight(rows(K, E), async (read) => {
-      const taps = transpose(await read(`${mixer}.conv1d.weight`, [E, 1, c.conv]), c.conv);
+      const taps = transpose(await read(`${prefix}.conv1d.weight`, [E, 1, c.conv]), c.conv);
       return spread(taps, E, K, [[c.conv, K - c.conv]]);
     }),
     convBias: weight(rows(E), async (read) =>
-      c.convBias ? read(`${mixer}.conv1d.bias`, [E]) : new Float32Array(E),
+      c.convBias ? read(`${prefix}.conv1d.bias`, [E]) : new Float32Array(E),
     ),
-    xProj: weight(tiles(P, E), async (read) =>
-      spread(await xProj(read), E, P, [
-        [R, 0],
-        [N, columns.b],
-        [N, columns.c],
-      ]),
-    ),
-    dtProj: weight(tiles(E, R), plain(`${mixer}.dt_proj.weight`, E, R)),
+    xProj: weight(tiles(P, E), async (read) => spread(await xProj(read), E, P, segments)),
+    ...((c.mixerNorm?.weights ? { mixerNorm } : {}) as { mixerNorm?: Weight }),
+    dtProj: weight(tiles(E, R), plain(`${prefix}.dt_proj.weight`, E, R)),
     a: weight(rows(N, E), async (read) =>
-      transpose(await read(`${mixer}.A_log`, [E, N]), N).map((log) => -Math.exp(log)),
+      transpose(await read(`${prefix}.A_log`, [E, N]), N).map((log) => -Math.exp(log)),
     ),
-    biasD: weight(rows(2, E), (read: ReadWeight) => joined(read, [`${mixer}.dt_proj.bias`, `${mixer}.D`], E)),
-    outProj: weight(tiles(D, E), plain(`${mixer}.out_proj.weight`, D, E)),
+    biasD: weight(rows(2, E), (read: ReadWeight) =>
+      joined(read, [`${prefix}.dt_proj.bias`, `${prefix}.D`], E),
+    ),
+    outProj: weight(tiles(D, E), plain(`${prefix}.out_proj.weight`, D, E)),
   };
 }
 
@@ -163,6 +124,17 @@ async function joined(read: ReadWeight, names: readonly string[], length: number
   for (const [i, name] of names.entries()) out.set(await read(name, [length]), i * length);
   return out;
 }
+
+export const mamba = decoder({
+  name: "mamba",
+  embeddings: "backbone.embeddings.weight",
+  norm: "backbone.norm_f.weight",
+  layers: (c: MambaConfig) =>
+    Array.from({ length: c.layers }, (_, i) => {
+      const layer = `backbone.layers.${i}`;
+      return [mambaMixer(c, { prefix: `${layer}.mixer`, norm: `${layer}.norm.weight` })];
+    }),
+});
 
 export const mambaFamily: Family = {
   modelTypes: ["mamba", "falcon_mamba"],

@@ -4,7 +4,7 @@
 import type { ReadWeight } from "../engine/model.ts";
 
 /** Uniform in (0, 1): a counter hashed by lowbias32 (Wellons 2018), so that a tensor does not depend on its neighbours. */
-function uniform(seed: number): () => number {
+export function uniform(seed: number): () => number {
   let counter = seed >>> 0;
   return () => {
     counter = (counter + 0x9e3779b9) >>> 0;

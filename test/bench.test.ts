@@ -107,12 +107,13 @@ describe("npm run bench -- --quick in Chrome", () => {
 
   test("a cache grows with depth, a state and a window do not", () => {
     const held = (arch: string, test: string) => {
-      const row = found.rows.find((row) => row.arch === arch && row.test === test);
-      return (row?.mem_state ?? 0) + (row?.mem_kv ?? 0);
+      const row = found.rows.find((row) => row.arch === arch && row.test === test)!;
+      return { state: row.mem_state!, kv: row.mem_kv! };
     };
     for (const arch of benchArchs) {
-      if (arch === "llama") expect(held(arch, "tg16 @ d512")).toBe(3 * held(arch, "tg16"));
-      else expect(held(arch, "tg16 @ d512"), arch).toBe(held(arch, "tg16"));
+      const { state, kv } = held(arch, "tg16");
+      const grown = ["llama", "jamba"].includes(arch) ? 3 * kv : kv;
+      expect(held(arch, "tg16 @ d512"), arch).toEqual({ state, kv: grown });
     }
   });
 
@@ -151,14 +152,27 @@ describe("npm run bench -- --quick in Chrome", () => {
     expect(new Set(mamba.map(({ bytes }) => bytes)).size).toBe(1);
   });
 
+  test("every pair is compared, in speed and in bytes", () => {
+    const crossovers = found.crossovers!;
+    expect(crossovers).toHaveLength((benchArchs.length * (benchArchs.length - 1)) / 2);
+    const gru = crossovers.find(({ models }) => models.join() === "gru,llama")!;
+    expect(gru.grows).toEqual([false, true]);
+    expect(gru.bytes).toMatchObject({ smaller_first: "gru", smaller_last: "gru", context: null });
+    expect(gru.speed).toMatchObject([
+      { n_gen: 16, n_parallel: 1, from_depth: 0, to_depth: 512, repetitions: 2 },
+    ]);
+  });
+
   test("the other files hold the same rows, and nothing is left half-written", async () => {
     expect((await readdir(out)).sort()).toEqual(["report.html", "results.csv", "results.json", "results.md"]);
     const csv = await readFile(join(out, "results.csv"), "utf8");
     expect(csv.trim().split("\n")).toHaveLength(1 + found.rows.length);
     const markdown = await readFile(join(out, "results.md"), "utf8");
-    expect(markdown.split("\n").filter((line) => line.startsWith("| "))).toHaveLength(2 + found.rows.length);
+    const [table, ...answers] = markdown.split("\n\n");
+    expect(table!.split("\n")).toHaveLength(2 + found.rows.length);
     for (const line of markdown.split("\n").filter((line) => line.startsWith("| ")))
       expect(ran.stderr).toContain(line);
+    expect(answers).toContain("Where they cross");
     const report = await readFile(join(out, "report.html"), "utf8");
     for (const arch of benchArchs) expect(report).toContain(arch);
     expect(report).not.toMatch(/<script|<link|src="http/);
@@ -234,6 +248,30 @@ test(
     // streams in lock-step: a step is a step, whatever their number
     expect(three!.dispatches_per_token).toBe(one!.dispatches_per_token);
     expect(three!.avg_ts! * three!.avg_ns!).toBeCloseTo(3 * 3e9, -3);
+  },
+  2 * minutes,
+);
+
+test.each(["node", "chrome"])(
+  "hybrids are named by their layers, and need no folder: %s",
+  async (runtime) => {
+    const out = join(folder, `hybrid-${runtime}`);
+    const sizes = ["-p", "8", "-n", "3", "-d", "0", "-r", "1", "--tune", "off", "-npl", "3", "-ub", "8"];
+    const archs = ["-a", "hybrid:mamba+attn,hybrid:window:16+gla"];
+    const ran = await bench(["--runtime", runtime, ...archs, ...sizes, "-o", "none", "--out", out]);
+    expect(ran.code, ran.stderr).toBe(0);
+    const { rows } = await results(out);
+    expect(new Set(rows.map(({ arch }) => arch))).toEqual(
+      new Set(["hybrid:mamba+attn", "hybrid:window:16+gla"]),
+    );
+    expect(rows).toHaveLength(4);
+    for (const row of rows)
+      expect(row, `${row.arch} ${row.test}`).toMatchObject({
+        status: "ok",
+        model: `${row.arch} (seeded)`,
+        fill: "text",
+        theory_err_pct: 0,
+      });
   },
   2 * minutes,
 );

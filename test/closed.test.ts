@@ -5,10 +5,14 @@ import {
   type Architecture,
   closedFields,
   closedKv,
+  closedPairs,
   closedScores,
   closedState,
   closedWeights,
 } from "../bench/closed.ts";
+import { closedHeld, closedOf } from "../bench/fields.ts";
+import type { Pattern } from "../models/configs.ts";
+import { namedHybrid } from "../models/hybridConfig.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -16,8 +20,10 @@ const GiB = 1024 * MiB;
 const f16 = 2;
 const f32 = 4;
 
-const attention = (layers: number, kvHeads: number, headDim: number, window: number | null = null) =>
-  ({ kind: "attention", layers, heads: kvHeads, kvHeads, headDim, window }) as const;
+const full: Pattern = { kind: "full" };
+const windowOf = (window: number): Pattern => ({ kind: "window", window });
+const attention = (layers: number, kvHeads: number, headDim: number, pattern: Pattern = full) =>
+  ({ kind: "attention", layers, heads: kvHeads, kvHeads, headDim, pattern }) as const;
 const model = (...layers: Architecture["layers"]): Architecture => ({ parameters: 0, layers });
 const mamba = (layers: number, inner: number, convColumns: number) =>
   model({ kind: "mamba", layers, inner, stateSize: 16, convColumns });
@@ -63,11 +69,23 @@ describe("keys and values", () => {
   });
 
   test("Mistral-7B's window of 4,096 caps it at 512 MiB", () => {
-    const mistral = model(attention(32, 8, 128, 4096));
+    const mistral = model(attention(32, 8, 128, windowOf(4096)));
     const at = (tokens: number) => closedKv(mistral, { tokens, elementBytes: f16 });
     expect(at(4095)).toBe(4095 * 128 * KiB);
     expect(at(4096)).toBe(512 * MiB);
     expect(at(131_072)).toBe(512 * MiB);
+  });
+
+  test.each<[Pattern, number]>([
+    [{ kind: "materialised" }, 1000],
+    [{ kind: "window", window: 64 }, 64],
+    [{ kind: "sinks", sinks: 4, window: 60 }, 64],
+    [{ kind: "local", window: 64 }, 1000],
+    [{ kind: "strided", stride: 64 }, 1000],
+  ])("%j keeps all of the first 63 tokens, and %d of the first 1,000", (pattern, kept) => {
+    const at = (tokens: number) => closedKv(model(attention(1, 1, 1, pattern)), { tokens, elementBytes: 1 });
+    expect(at(63)).toBe(2 * 63);
+    expect(at(1000)).toBe(2 * kept);
   });
 
   test("streams multiply", () => {
@@ -133,8 +151,8 @@ describe("state", () => {
 });
 
 describe("scores, were they materialised", () => {
-  const square = (heads: number, tokens: number, window: number | null = null) =>
-    closedScores(model(attention(12, heads, 64, window)), { tokens, queries: tokens, elementBytes: f32 });
+  const square = (heads: number, tokens: number, pattern: Pattern = full) =>
+    closedScores(model(attention(12, heads, 64, pattern)), { tokens, queries: tokens, elementBytes: f32 });
 
   test("one head in f32 passes 128 MiB at N = 5,793", () => {
     expect(square(1, 5792)).toBeLessThan(128 * MiB);
@@ -149,7 +167,121 @@ describe("scores, were they materialised", () => {
 
   test("32 heads at 8,192 are 8 GiB; a window cuts the columns", () => {
     expect(square(32, 8192)).toBe(8 * GiB);
-    expect(square(32, 8192, 1024)).toBe(GiB);
+    expect(square(32, 8192, windowOf(1024))).toBe(GiB);
+  });
+
+  test("none before the first token", () => expect(square(32, 0)).toBe(0));
+
+  test("a matrix that is held is N x N in every stream, whatever is asked at a time", () => {
+    const held = model(attention(12, 4, 64, { kind: "materialised" }));
+    const size = { tokens: 1000, queries: 1, elementBytes: f32 };
+    expect(closedScores(held, size)).toBe(4 * 1000 * 1000 * f32);
+    expect(closedScores(held, { ...size, streams: 3 })).toBe(3 * 4 * 1000 * 1000 * f32);
+  });
+});
+
+/** May the query at position q see the key at position k? By the papers' words, one pair at a time. */
+function visible(pattern: Pattern, q: number, k: number): boolean {
+  if (k > q) return false;
+  switch (pattern.kind) {
+    case "full":
+    case "materialised":
+      return true;
+    case "window":
+    case "local":
+      return q - k < pattern.window;
+    case "strided":
+      return q - k < pattern.stride || (q - k) % pattern.stride === 0;
+    case "sinks":
+      return sinksHold(pattern, q).includes(k);
+  }
+}
+
+/** What StreamingLLM's cache holds after token q: the first tokens stay, the others leave in the order they came. */
+function sinksHold({ sinks, window }: { sinks: number; window: number }, q: number): number[] {
+  const held: number[] = [];
+  for (let k = 0; k <= q; k++) {
+    held.push(k);
+    if (held.length > sinks + window) held.splice(sinks, 1);
+  }
+  return held;
+}
+
+describe("pairs of query and key", () => {
+  const spans = [
+    [0, 1],
+    [0, 5],
+    [0, 70],
+    [3, 1],
+    [6, 9],
+    [7, 1],
+    [13, 0],
+    [31, 40],
+    [64, 3],
+  ] as const;
+
+  test.each<Pattern>([
+    { kind: "full" },
+    { kind: "materialised" },
+    { kind: "window", window: 1 },
+    { kind: "window", window: 7 },
+    { kind: "local", window: 16 },
+    { kind: "sinks", sinks: 2, window: 5 },
+    { kind: "sinks", sinks: 4, window: 1 },
+    { kind: "strided", stride: 1 },
+    { kind: "strided", stride: 7 },
+    { kind: "strided", stride: 64 },
+  ])("%j agrees with a mask written out", (pattern) => {
+    for (const [depth, tokens] of spans) {
+      let pairs = 0;
+      for (let q = depth; q < depth + tokens; q++)
+        for (let k = 0; k <= q; k++) if (visible(pattern, q, k)) pairs++;
+      const architecture = model(attention(1, 1, 1, pattern));
+      expect(closedPairs(architecture, { depth, tokens }), `${tokens} tokens at depth ${depth}`).toBe(pairs);
+    }
+  });
+
+  test("query heads, layers and streams multiply; a hybrid's Mamba layers score none", () => {
+    const grouped = { ...attention(4, 8, 128), heads: 32 };
+    const hybrid = model(grouped, { ...mamba_2_8b.layers[0]! });
+    expect(closedPairs(hybrid, { depth: 99, tokens: 1, streams: 3 })).toBe(4 * 32 * 3 * 100);
+    expect(closedPairs(mamba_2_8b, { depth: 99, tokens: 1 })).toBe(0);
+  });
+
+  test("a prompt of 100K tokens: 5 * 10^9 of the 10^10 pairs of the square, and one step of 10^5", () => {
+    const head = model(attention(1, 1, 128));
+    expect(closedPairs(head, { depth: 0, tokens: 100_000 })).toBe((100_000 * 100_001) / 2);
+    expect(closedPairs(head, { depth: 99_999, tokens: 1 })).toBe(100_000);
+  });
+
+  test("a step at 1,048,576 tokens is exact, however deep", () => {
+    const at = (pattern: Pattern) =>
+      closedPairs(model(attention(1, 1, 1, pattern)), { depth: 2 ** 20, tokens: 1 });
+    expect(at(full)).toBe(2 ** 20 + 1);
+    expect(at({ kind: "sinks", sinks: 4, window: 60 })).toBe(64);
+    expect(at({ kind: "strided", stride: 64 })).toBe(64 + 2 ** 20 / 64);
+  });
+});
+
+describe("a row of the bench", () => {
+  const row = (pattern: Pattern) => {
+    const { layers } = model(attention(4, 4, 32, pattern));
+    const test = { n_prompt: 0, n_gen: 16, n_depth: 512, n_parallel: 2, n_ubatch: 64 };
+    const closed = closedOf(1000, layers, test);
+    return { ...closed, held: closedHeld(closed, layers) };
+  };
+
+  test("counts the pairs of its timed part", () => {
+    const seen = Array.from({ length: 16 }, (_, i) => 512 + i + 1).reduce((a, b) => a + b);
+    expect(row(full).theory_pairs).toBe(4 * 4 * 2 * seen);
+    expect(row(windowOf(64)).theory_pairs).toBe(4 * 4 * 2 * 16 * 64);
+  });
+
+  test("counts scores among what is held only where they are", () => {
+    const kv = 2 * 4 * 4 * 32 * 528 * f32 * 2;
+    expect(row(full)).toMatchObject({ closed_kv: kv, held: 4000 + kv });
+    const scores = 2 * 4 * 528 * 528 * f32;
+    expect(row({ kind: "materialised" })).toMatchObject({ closed_scores: scores, held: 4000 + kv + scores });
   });
 });
 
@@ -177,6 +309,7 @@ describe("the shipped checkpoints, from their configs", () => {
     ["linear-attention", 4 * 4 * 32 * 33 * 4, 0],
     ["gla", 4 * 4 * 16 * 32 * 4, 0],
     ["mamba", 6 * 256 * (16 + 3) * 4, 0],
+    ["jamba", 3 * 256 * (16 + 3) * 4, 2 * 4 * 32 * 1000 * 4],
   ])("%s", (arch, state, kv) => {
     const path = new URL(`../models/checkpoints/${arch}/config.json`, import.meta.url);
     const layers = layersOf(JSON.parse(readFileSync(path, "utf8")));
@@ -184,6 +317,18 @@ describe("the shipped checkpoints, from their configs", () => {
     const size = { tokens: 1000, elementBytes: f32 };
     expect(closedState({ parameters: 0, layers }, size)).toBe(state);
     expect(closedKv({ parameters: 0, layers }, size)).toBe(kv);
+  });
+
+  test("a hybrid's layers, kind by kind", () => {
+    const { config } = namedHybrid("hybrid:mamba*2+window:64+attn+mamba+linear+gla");
+    const heads = { heads: 4, kvHeads: 4, headDim: 32 };
+    expect(layersOf(config)).toEqual([
+      { kind: "mamba", layers: 3, inner: 256, stateSize: 16, convColumns: 3 },
+      { kind: "attention", layers: 1, ...heads, pattern: { kind: "window", window: 64 } },
+      { kind: "attention", layers: 1, ...heads, pattern: { kind: "full" } },
+      { kind: "linear", layers: 1, heads: 4, keyDim: 32, valueDim: 32, normaliser: true },
+      { kind: "linear", layers: 1, heads: 4, keyDim: 16, valueDim: 32, normaliser: false },
+    ]);
   });
 
   test("a family without formulas is null", () => expect(layersOf({ model_type: "rwkv" })).toBeNull());

@@ -8,6 +8,7 @@ import {
   rnnConfig,
   transformerConfig,
 } from "../models/configs.ts";
+import { hybridConfig, jambaConfig } from "../models/hybridConfig.ts";
 
 const GOLDENS = new URL("goldens/", import.meta.url);
 const CHECKPOINTS = new URL("../models/checkpoints/", import.meta.url);
@@ -28,6 +29,8 @@ const READERS: Record<string, (config: Config) => unknown> = {
   falcon_mamba: mambaConfig,
   linear_attn: linearAttentionConfig,
   gla: glaConfig,
+  jamba: jambaConfig,
+  hybrid: hybridConfig,
 };
 const read = (config: Config): unknown => READERS[modelType(config, Object.keys(READERS))]!(config);
 const without = (config: Config, ...keys: string[]): Config =>
@@ -44,7 +47,7 @@ const falcon = without(
   "use_mambapy",
 );
 
-describe("what the eight families say", () => {
+describe("what the families say", () => {
   test("rnn, gru, lstm", async () => {
     const sizes = { vocab: 64, embedding: 24, hidden: 32, layers: 2 };
     expect(rnnConfig(await golden("elman"))).toEqual({ cell: "rnn", ...sizes });
@@ -84,9 +87,9 @@ describe("what the eight families say", () => {
       timeStepRank: 2,
       eps: 1e-5,
     };
-    expect(mambaConfig(mamba)).toEqual({ ...sizes, mixerEps: null, tied: true });
-    expect(mambaConfig(falcon)).toEqual({ ...sizes, mixerEps: 1e-5, tied: true });
-    expect(mambaConfig(without(falcon, "mixer_rms_eps")).mixerEps).toBe(1e-6);
+    expect(mambaConfig(mamba)).toEqual({ ...sizes, mixerNorm: null, tied: true });
+    expect(mambaConfig(falcon)).toEqual({ ...sizes, mixerNorm: { eps: 1e-5, weights: false }, tied: true });
+    expect(mambaConfig(without(falcon, "mixer_rms_eps")).mixerNorm).toEqual({ eps: 1e-6, weights: false });
   });
 
   test("linear_attn, gla", () => {

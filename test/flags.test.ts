@@ -41,11 +41,30 @@ describe("defaults", () => {
     expect(options("--quick").repetitions).toBe(2);
   });
 
+  test("--fit alone gives no rows, beside what asks for some it does", () => {
+    expect(options("").fit).toBeNull();
+    expect(names("--fit")).toEqual([]);
+    expect(options("--fit").fit).toEqual({ context: 1024 });
+    expect(names("--fit -p 0 -n 4 -d 0,512")).toEqual(["tg4", "tg4 @ d512"]);
+    expect(options("--fit -d 0,512").fit).toEqual({ context: 512 });
+    expect(options("--fit -d 0").fit).toEqual({ context: 1024 });
+    expect(names("--fit --quick")).toEqual(["pp64", "tg16", "tg16 @ d512"]);
+    expect(names("--fit -p 0 -n 0")).toEqual([]);
+  });
+
   test("a flag replaces its own default only, before or after --quick", () => {
     expect(names("-n 4 --quick")).toEqual(["pp64", "tg4", "tg4 @ d512"]);
     expect(options("--quick -r 7").repetitions).toBe(7);
     expect(names("--quick -d 8")).toEqual(["pp64 @ d8", "tg16 @ d8"]);
   });
+});
+
+test("architectures are shipped ones, and hybrids by their layers as they are written shortest", () => {
+  expect(options("-a jamba,hybrid:mamba*3+attn -a hybrid:attn+attn").archs).toEqual([
+    "jamba",
+    "hybrid:mamba*3+attn",
+    "hybrid:attn*2",
+  ]);
 });
 
 describe("tests, in llama-bench's order", () => {
@@ -168,6 +187,8 @@ describe("errors are one sentence and exit 2", () => {
     ["--dtype q4", '--dtype: "q4" is not supported yet, wanted f32'],
     ["--peer tfjs-webgpu", '--peer: found "tfjs-webgpu", wanted one of longtape'],
     ["-a rwkv", '-a: found "rwkv", wanted one of elman, gru'],
+    ["-a hybrid:mamba*3+att", '-a: "hybrid:mamba*3+att": found "att", wanted layers such as mamba*3+attn'],
+    ["-a hybrid:window", '-a: "hybrid:window": found "window", wanted the window\'s tokens, as window:256'],
     ["-o xml", '-o: found "xml", wanted one of md, csv, json, jsonl, sql, none'],
     ["--runtime deno", '--runtime: found "deno", wanted one of chrome, node'],
     ["--seed -3", '--seed: found "-3", wanted a whole number from 0 to 4294967295'],
@@ -190,7 +211,7 @@ test("help names every flag as its users write it, with examples", () => {
   if (!("help" in parsed)) throw new Error("no help");
   const flags =
     "-m -p -n -pg -d -r -o -oe -ctk -ctv -ub --delay --progress --no-warmup --list-devices -npl -a --peer --runtime " +
-    "--browser --software --quick --out --seed --tune --max-bytes --verbose --open --dtype";
+    "--browser --software --quick --fit --out --seed --tune --max-bytes --verbose --open --dtype";
   for (const flag of flags.split(" ")) expect(parsed.help).toMatch(new RegExp(`(^|[ ,])${flag}[ ,]`, "m"));
   expect(parsed.help).toContain("Examples:");
   expect(parsed.help).not.toMatch(/--(npl|pg|ctk|oe|ub)\b/);

@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => engine.destroy());
 
 test("there are folders to verify", () => {
-  expect(folders.length).toBeGreaterThanOrEqual(17);
+  expect(folders.length).toBeGreaterThanOrEqual(19);
 });
 
 test.each(folders)("%s", async (folder) => {

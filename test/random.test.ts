@@ -6,10 +6,13 @@ import type { Config } from "../models/config.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { randomWeights } from "../models/random.ts";
 import { goldens } from "./tools/folders.ts";
+import { hybrids, smallHybrid } from "./tools/hybrids.ts";
 import { compare } from "./tools/kernelCase.ts";
 
 const configOf = async (name: string): Promise<Config> =>
-  JSON.parse(await readFile(new URL(`goldens/${name}/config.json`, import.meta.url), "utf8"));
+  hybrids.includes(name)
+    ? smallHybrid(name)
+    : JSON.parse(await readFile(new URL(`goldens/${name}/config.json`, import.meta.url), "utf8"));
 
 let cpu: Engine;
 beforeAll(async () => {
@@ -29,7 +32,7 @@ async function streamed(config: Config, seed: number, tokens: number) {
   return { ids, logits };
 }
 
-describe.each(goldens)("a random %s", (name) => {
+describe.each([...goldens, ...hybrids])("a random %s", (name) => {
   test("is the same for the same seed, another for another", async () => {
     const config = await configOf(name);
     const first = await streamed(config, 5, 20);

@@ -1,6 +1,6 @@
 import { parseHTML } from "linkedom";
 import { describe, expect, test } from "vitest";
-import { colours } from "../bench/charts.ts";
+import { colours, palette } from "../bench/charts.ts";
 import { testName } from "../bench/flags.ts";
 import { html } from "../bench/html.ts";
 import { reportHtml } from "../bench/report.ts";
@@ -210,12 +210,26 @@ describe("report", () => {
   });
 });
 
-test("an architecture keeps its colour whatever runs beside it; strangers get a free one", () => {
-  const all = colours(models.map(({ arch }) => arch));
-  expect(new Set(all.values()).size).toBe(8);
-  expect(colours(["mamba"]).get("mamba")).toBe(all.get("mamba"));
-  const [, jamba] = [...colours(["mamba", "jamba"]).values()];
-  expect(jamba).not.toBe(all.get("mamba"));
+describe("colours", () => {
+  const archs =
+    `elman gru lstm llama mistral-window sinks strided local materialised linear-attention gla mamba jamba
+    hybrid:mamba*3+attn`.split(/\s+/);
+
+  test("an architecture keeps its own whatever runs beside it", () => {
+    const all = colours(archs);
+    expect(new Set(all.values()).size).toBe(archs.length);
+    for (const arch of archs) expect(colours([arch]).get(arch)).toBe(all.get(arch));
+  });
+
+  test("a second hybrid and a stranger get free ones; ink where none is left", () => {
+    const some = ["mamba", "hybrid:attn", "hybrid:mamba", "rwkv"];
+    expect(new Set(colours(some).values()).size).toBe(some.length);
+    expect(colours([...archs, "rwkv"]).get("rwkv")).toBe("currentColor");
+  });
+
+  test.each(["light", "dark"] as const)("no two are the same where it is %s", (scheme) => {
+    expect(new Set(palette[scheme]).size).toBe(archs.length);
+  });
 });
 
 test("html escapes every value but html", () => {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { benchArchs } from "../bench/shipped.ts";
 import { subjectsOf } from "../bench/subject.ts";
+import { namedHybrid } from "../models/hybridConfig.ts";
 
 const files: Record<string, string[]> = {
   "models/tiny": ["config.json", "model.safetensors"],
@@ -27,4 +28,15 @@ test("a configuration, or a folder with nothing else in it, has its weights seed
     { arch: "", model: "tiny (seeded)", folder: "models/tiny/", seededConfig: "config.json", overlay: null },
     { arch: "", model: "wide (seeded)", folder: ".", seededConfig: "wide.json", overlay: null },
   ]);
+});
+
+test("a hybrid is named by its layers, and has a configuration in the place of a folder", () => {
+  const [hybrid] = subjects([], ["hybrid:mamba*3+attn"]);
+  expect(hybrid).toEqual({
+    arch: "hybrid:mamba*3+attn",
+    model: "hybrid:mamba*3+attn (seeded)",
+    folder: "",
+    seededConfig: namedHybrid("hybrid:mamba*3+attn").config,
+    overlay: null,
+  });
 });

@@ -1,6 +1,8 @@
 // What follows from the definition of attention alone.
 
-import { closedKv, type Layers } from "../closed.ts";
+import { closedKv, closedWeights } from "../closed.ts";
+import { presets } from "../presets.ts";
+import { shapeOf } from "../shape.ts";
 import type { Arithmetic } from "./claim.ts";
 import { arithmetic, count } from "./evidence.ts";
 
@@ -28,10 +30,7 @@ export const scores = (tokens: number, elementBytes: number): Arithmetic =>
   );
 
 /** A model that people run: grouped queries, 8 heads of keys and values of 128 in 32 layers. */
-const LLAMA_3_8B: Layers[] = [
-  { kind: "attention", layers: 32, heads: 32, kvHeads: 8, headDim: 128, window: null },
-];
-const LLAMA_3_8B_PARAMETERS = 8_030_261_248;
+const LLAMA_3_8B = shapeOf(presets["llama-3-8b"]!);
 const SOURCE = "config.json of Llama-3-8B; closed form of arXiv 2309.06180, section 3";
 
 /** Keys and values of Llama-3-8B in 16 bits. */
@@ -39,7 +38,7 @@ export const llama3Kv = (tokens: number, streams = 1): Arithmetic =>
   arithmetic(
     `keys and values of Llama-3-8B, ${count(tokens)} tokens${streams > 1 ? `, ${streams} streams` : ""}, 16 bits`,
     `2 x 32 layers x 8 heads x 128 x 2 B x ${count(tokens)}${streams > 1 ? ` x ${streams}` : ""}`,
-    closedKv({ parameters: LLAMA_3_8B_PARAMETERS, layers: LLAMA_3_8B }, { tokens, elementBytes: 2, streams }),
+    closedKv(LLAMA_3_8B, { tokens, elementBytes: 2, streams }),
     "B",
     SOURCE,
   );
@@ -47,8 +46,8 @@ export const llama3Kv = (tokens: number, streams = 1): Arithmetic =>
 export const llama3Weights = (): Arithmetic =>
   arithmetic(
     "weights of Llama-3-8B, 16 bits",
-    `${count(LLAMA_3_8B_PARAMETERS)} x 2 B`,
-    LLAMA_3_8B_PARAMETERS * 2,
+    `${count(LLAMA_3_8B.parameters)} x 2 B`,
+    closedWeights(LLAMA_3_8B, 2),
     "B",
     SOURCE,
   );

@@ -25,6 +25,16 @@ export function adapterFacts(adapter: GPUAdapter): {
   };
 }
 
+/** Of GPUHeapProperty. */
+const DEVICE_LOCAL = 1;
+
+/** Bytes of the largest heap on the device; null where the adapter tells of none, as WebGPU without extensions does. */
+export function largestHeap(adapter: GPUAdapter): number | null {
+  const { memoryHeaps } = adapter.info as { memoryHeaps?: { size: number; properties: number }[] };
+  const sizes = (memoryHeaps ?? []).filter((heap) => heap.properties & DEVICE_LOCAL).map(({ size }) => size);
+  return sizes.length > 0 ? Math.max(...sizes) : null;
+}
+
 export interface Device {
   /** What was asked for. */
   request: "high performance" | "low power" | "fallback";

@@ -33,7 +33,7 @@ export interface Theory {
 }
 
 /** A model without weights, for the ledger. */
-const sketch = (architecture: Architecture, config: unknown, machine: Ledger): Model => {
+export const sketch = (architecture: Architecture, config: unknown, machine: Ledger): Model => {
   const { tensors, storages } = layTree(architecture.weights(config), "weights", architecture.name);
   return { architecture, config, machine, weights: tensors, storages, parameters: 0, destroy() {} };
 };

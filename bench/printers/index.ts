@@ -31,9 +31,7 @@ export function formatResults(format: Format, results: Results, extra: readonly 
   if (format === "json") return resultsJson(results);
   const { environment, rows } = results;
   const printer = createPrinter(format, extra);
-  return [
-    printer.header(environment),
-    ...rows.map((row) => printer.row(row)),
-    printer.footer(environment, rows),
-  ].join("");
+  return [printer.header(environment), ...rows.map((row) => printer.row(row)), printer.footer(results)].join(
+    "",
+  );
 }

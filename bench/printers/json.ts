@@ -11,21 +11,30 @@ export function jsonPrinter(): Printer {
   return {
     header: () => '{\n"schema": "longtape/1",\n"rows": [',
     row: body,
-    footer: (environment) => `\n],\n"environment": ${JSON.stringify(environment, null, 2)}\n}\n`,
+    footer: (results) =>
+      `\n],\n${answers(results)}"environment": ${JSON.stringify(results.environment, null, 2)}\n}\n`,
   };
 }
 
 /** results.json as a file: the same, environment first, one row a line. */
-export function resultsJson({ schema, environment, rows }: Results): string {
+export function resultsJson(results: Results): string {
+  const { schema, environment, rows } = results;
   const lines = rows.map((row) => `  ${JSON.stringify(row)}`).join(",\n");
   return `{
 "schema": ${JSON.stringify(schema)},
 "environment": ${JSON.stringify(environment, null, 2)},
-"rows": [
+${answers(results)}"rows": [
 ${lines}
 ]
 }
 `;
+}
+
+/** What was found beyond the rows, one a line. */
+function answers({ fits, crossovers }: Results): string {
+  const list = (name: string, found: readonly unknown[] | undefined) =>
+    found ? `"${name}": [\n${found.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n` : "";
+  return list("fits", fits) + list("crossovers", crossovers);
 }
 
 export const jsonlPrinter = (): Printer => ({

@@ -1,6 +1,7 @@
+import { type Answer, answersOf } from "../answers.ts";
 import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
 import { formatBytes, formatParameters } from "../units.ts";
-import type { Printer } from "./printer.ts";
+import { nothing, type Printer } from "./printer.ts";
 
 interface Column {
   title: string;
@@ -29,20 +30,41 @@ export function markdownPrinter(extra: readonly Field[] = []): Printer {
     right("err %", 6, (row) => optional(row.theory_err_pct, (value) => value.toFixed(2))),
     right("t/s", 20, speed),
   ];
-  const line = (cells: string[]) => `| ${cells.join(" | ")} |\n`;
+  const head =
+    line(columns.map((column) => pad(column.title, column))) +
+    line(
+      columns.map(({ width, align }) => (align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)),
+    );
+  let headed = false;
   return {
-    header: () =>
-      line(columns.map((column) => pad(column.title, column))) +
-      line(
-        columns.map(({ width, align }) =>
-          align === "left" ? "-".repeat(width) : `${"-".repeat(width - 1)}:`,
-        ),
-      ),
-    row: (row) => line(columns.map((column) => pad(column.cell(row), column))),
-    footer: ({ build_commit, versions, adapter }) =>
-      `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
-      `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n`,
+    header: nothing,
+    // a run may have no rows
+    row(row) {
+      const above = headed ? "" : head;
+      headed = true;
+      return above + line(columns.map((column) => pad(column.cell(row), column)));
+    },
+    footer(results) {
+      const { build_commit, versions, adapter } = results.environment;
+      return (
+        `\nbuild: ${build_commit ?? "unknown"} (longtape ${versions.longtape ?? "unknown"}), ` +
+        `adapter: ${escapeMarkdown(adapterName(adapter))}${adapter?.software ? " (software)" : ""}\n` +
+        answersOf(results).map(answerMarkdown).join("")
+      );
+    },
   };
+}
+
+const line = (cells: string[]): string => `| ${cells.join(" | ")} |\n`;
+
+function answerMarkdown({ title, note, columns, rows }: Answer): string {
+  return (
+    `\n${title}\n\n` +
+    line(columns.map((column) => column.title)) +
+    line(columns.map(({ kind }) => (kind === "number" ? "---:" : "---"))) +
+    rows.map((cells) => line(cells.map(escapeMarkdown))).join("") +
+    `\n${note}\n`
+  );
 }
 
 /** Names come from folders and adapters: none may end a cell, start emphasis, a link or HTML. */

@@ -1,4 +1,4 @@
-import type { Environment, Row } from "../row.ts";
+import type { Environment, Results, Row } from "../row.ts";
 
 /**
  * Turns rows into text as they finish. `header` is asked for once, before the first row; `footer` once, after
@@ -7,7 +7,7 @@ import type { Environment, Row } from "../row.ts";
 export interface Printer {
   header(environment: Environment): string;
   row(row: Row): string;
-  footer(environment: Environment, rows: readonly Row[]): string;
+  footer(results: Results): string;
 }
 
 export const nothing = (): string => "";

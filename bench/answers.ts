@@ -1,0 +1,130 @@
+// What a run found beyond its rows, as tables of text: Markdown and the report print them.
+
+import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
+import { type Fit, searches } from "./fits.ts";
+import type { Results } from "./row.ts";
+import { formatBytes } from "./units.ts";
+
+/** A table that answers a question. */
+export interface Answer {
+  title: string;
+  /** How to read it. */
+  note: string;
+  columns: { title: string; kind: "text" | "number" }[];
+  rows: string[][];
+}
+
+export function answersOf({ fits = [], crossovers = [] }: Results): Answer[] {
+  return [...searches.map((searched) => fitAnswer(fits, searched)), crossoverAnswer(crossovers)].filter(
+    (answer) => answer !== null,
+  );
+}
+
+/** How far each model goes. */
+function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | null {
+  const shown = fits.filter((fit) => fit.searched === searched);
+  if (shown.length === 0) return null;
+  const { budget_bytes, budget_from } = shown.find((fit) => fit.budget_bytes !== null) ?? shown[0]!;
+  const budget =
+    budget_bytes === null ? "" : `Budget: ${formatBytes(budget_bytes)}, weights included (${budget_from}). `;
+  const number = (title: string) => ({ title, kind: "number" as const });
+  const text = (title: string) => ({ title, kind: "text" as const });
+  const streams = searched === "streams";
+  const context = shown.find(({ n_context }) => n_context !== null)?.n_context ?? 0;
+  const most = (fit: Fit) => show(streams ? fit.n_parallel : fit.n_context, count);
+  return {
+    title: streams ? `The most streams of ${count(context)} tokens` : "The longest context",
+    note:
+      "Really allocated, filled with random keys and values, and stepped through at no less than half the speed of one stream at " +
+      "a small context; found by doubling and bisecting to a sixteenth, the fastest of several rounds. " +
+      `${streams ? "Speed is that of all streams together. " : ""}${budget}`.trimEnd(),
+    columns: [
+      text("model"),
+      number(streams ? "streams" : "tokens"),
+      number("held in all"),
+      number("state + kv"),
+      number("t/s there"),
+      number("t/s small"),
+      text("what ended it"),
+      number("probes"),
+      number("s"),
+    ],
+    rows: shown.map((fit) => [
+      fit.model,
+      most(fit),
+      show(fit.mem_live, formatBytes),
+      show(fit.mem_state, (state) => formatBytes(state + (fit.mem_kv ?? 0))),
+      show(fit.avg_ts, (ts) => ts.toFixed(1)),
+      show(fit.small_ts, (ts) => ts.toFixed(1)),
+      `${fit.ended_by}: ${fit.reason}`,
+      String(fit.probes),
+      fit.seconds.toFixed(1),
+    ]),
+  };
+}
+
+const show = <T>(value: T | null, format: (value: T) => string): string =>
+  value === null ? "–" : format(value);
+
+/** Fewer repetitions than this say little of their spread. */
+const FEW_REPETITIONS = 5;
+/** Share of resampled runs that must agree. */
+const CONFIDENCE = 0.95;
+
+/** What holds a fixed state beside what grows with its context: of other pairs nobody asks where they cross. */
+function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
+  const shown = crossovers.filter(({ grows: [a, b] }) => a === false && b === true);
+  if (shown.length === 0) return null;
+  const all = shown.flatMap(({ speed }) => speed);
+  const several = new Set(all.map(setting)).size > 1;
+  const repetitions = Math.min(...all.map((crossing) => crossing.repetitions));
+  const few = `A depth has as few as ${repetitions} repetitions here: take the intervals for too narrow. `;
+  return {
+    title: "Where they cross",
+    note:
+      "Speed: a line over the depth, by least squares through every repetition (level where the state has a fixed size); " +
+      "in brackets the 95% interval of a bootstrap over the repetitions, which does not know what else the machine did between two tests. " +
+      `${repetitions < FEW_REPETITIONS ? few : ""}` +
+      "Bytes: state and kv of one stream by the ledger, exact at every page's edge.",
+    columns: ["fixed state", "grows", "faster at decoding", "holds fewer bytes"].map((title) => ({
+      title,
+      kind: "text",
+    })),
+    rows: shown.map(({ models, speed, bytes }) => [
+      ...models,
+      speed
+        .map((crossing) => `${several ? `${setting(crossing)}: ` : ""}${speedWords(crossing, models)}`)
+        .join("; "),
+      bytes ? bytesWords(bytes) : "–",
+    ]),
+  };
+}
+
+const count = (n: number): string => Math.round(n).toLocaleString("en-US");
+
+const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
+  `tg${n_gen}${n_parallel > 1 ? ` ×${n_parallel}` : ""}`;
+
+function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
+  const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
+  if (depth !== null) {
+    const low = depth_low === null ? `before ${count(from_depth)}` : count(depth_low);
+    const high = depth_high === null ? `past ${count(to_depth)}` : count(depth_high);
+    return `${faster_last} from depth ${count(depth)} on [${low} to ${high}]`;
+  }
+  const range = `${faster_first} at every depth from ${count(from_depth)} to ${count(to_depth)}`;
+  const sure = crossing.agreement >= CONFIDENCE;
+  const doubt = `, in ${Math.floor(100 * crossing.agreement)}% of the resampled runs: undecided`;
+  const other = models.find((model) => model !== faster_first);
+  const later = crossing.extrapolated_depth;
+  return `no crossing: ${range}${sure ? "" : doubt}${
+    later === null ? "" : `; extrapolated, ${other} from about ${count(later)}`
+  }`;
+}
+
+function bytesWords({ smaller_first, smaller_last, context, to_context }: BytesCrossing): string {
+  const range = `${count(1)} to ${count(to_context)} tokens`;
+  if (context === null) return smaller_first === null ? `equal, ${range}` : `${smaller_first}, ${range}`;
+  const from = `from ${count(context)} tokens on (to ${count(to_context)})`;
+  return smaller_last === null ? `equal ${from}` : `${smaller_last} ${from}`;
+}

@@ -1,0 +1,185 @@
+// Random keys and values in a cache, in the place of a prefill: those of the positions from where a stream stands to as many
+// further on as its count says, uniform in [-1, 1). An element depends on the stream's seed, on which tensor, stream,
+// head and position it is, and on nothing else: not on pages, and not on how many calls fill them.
+//   x = 2^-23 (g(h(h(h(seed + L) + plane) + position) + d * 0x9e3779b9) >> 8) - 1     plane = (2b + values) K + head
+// with h lowbias32 (Wellons 2018, https://nullprogram.com/blog/2018/07/31/) and g its last round, which is enough over what
+// is hashed already. Exact in f32.
+
+import { CURSOR, CURSOR_COLUMNS, cursorWgsl } from "../engine/cursor.ts";
+import {
+  type Binding,
+  type Bindings,
+  defineKernel,
+  type Kernel,
+  paged,
+  read,
+  tiled,
+  update,
+} from "../engine/kernel.ts";
+import { ceilDiv } from "../engine/tensor.ts";
+import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
+
+//   B streams   K key and value heads   D size of a head   L number of the tensor among those of the model
+//   N slots of the paged cache   R slots of the ring, the first S of which keep the first S positions
+type Letter = "B" | "K" | "D" | "N" | "R" | "S" | "L";
+
+interface Caches {
+  paged: Kernel<
+    Exclude<Letter, "R" | "S">,
+    Filled<Exclude<Letter, "R" | "S">, { kv: Binding<"B" | "K" | "N" | "D", "f32"> }>
+  >;
+  ring: Kernel<
+    Exclude<Letter, "N">,
+    Filled<Exclude<Letter, "N">, { ring: Binding<"B" | "K" | "R" | "D", "f32"> }>
+  >;
+}
+type Filled<L extends string, C> = { cursor: Binding<"B", "u32"> } & C & Bindings<L>;
+
+const hash = (x: number): number => {
+  let h = Math.imul(x ^ (x >>> 16), 0x7feb352d);
+  h = Math.imul(h ^ (h >>> 15), 0x846ca68b);
+  return (h ^ (h >>> 16)) >>> 0;
+};
+
+const round = (x: number): number => Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
+
+/** WGSL of a tile's column; past the D elements it is padding and stays zero. */
+const column = (c: number, D: number): string => {
+  const drawn = `drawn(rows + (d + ${c}u) * 0x9e3779b9u)`;
+  return D % 4 === 0 ? drawn : `select(vec4f(), ${drawn}, d + ${c}u < D)`;
+};
+
+const make = (cache: keyof Caches) => {
+  const isPaged = cache === "paged";
+  const target = isPaged ? "kv0" : "ring";
+  return defineKernel({
+    name: `cacheFill[${cache}]`,
+    consts: (isPaged ? ["B", "K", "D"] : ["B", "K", "D", "R", "S"]) as Letter[],
+    params: (isPaged ? ["N", "L"] : ["L"]) as Letter[],
+    bindings: {
+      cursor: read("u32", "B", 8),
+      ...(isPaged
+        ? { kv: paged("N", tiled(update("f32", 2, "B", "K", "N", "D"))) }
+        : { ring: tiled(update("f32", 2, "B", "K", "R", "D")) }),
+    } as Bindings<Letter>,
+
+    // A thread fills a tile: four slots of four elements.
+    variants: {
+      tiles: {
+        suits: "any",
+        passes: [
+          {
+            overPages: isPaged,
+            workgroup: 64,
+            grid: ({ B, K, D, R, PAGE }) =>
+              ceilDiv(2 * B * K * ceilDiv(isPaged ? PAGE : R, 4) * ceilDiv(D, 4), 64),
+            wgsl: ({ D }) => `${cursorWgsl}
+const SLOTS4 = ${isPaged ? "PAGE / 4u" : "R4"};
+fn hash(x: vec4u) -> vec4u {
+  var h = (x ^ (x >> vec4u(16u))) * 0x7feb352du;
+  h = (h ^ (h >> vec4u(15u))) * 0x846ca68bu;
+  return h ^ (h >> vec4u(16u));
+}
+fn drawn(x: vec4u) -> vec4f {
+  return vec4f(((x ^ (x >> vec4u(15u))) * 0x846ca68bu) >> vec4u(8u)) * 0x1p-23f - 1.0;
+}
+// the last positions before \`end\` that four slots hold; \`end\` where a slot has none
+fn positions(slots: vec4u, end: u32) -> vec4u {
+  ${
+    isPaged
+      ? "return params.base + slots;"
+      : `let last = max(end, S + 1u) - 1u - S;
+  let back = (last + R - slots) % (R - S);
+  let none = (back > vec4u(last)) | (slots >= vec4u(R));
+  return select(select(S + last - back, vec4u(end), none), slots, slots < vec4u(S));`
+  }
+}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let plane = i / D4 / SLOTS4;
+  if (plane >= 2u * B * K) { return; }
+  let kind = plane / K / B;
+  let b = plane / K % B;
+  let first = position(b);
+  let end = first + count(b);
+  let slots = i / D4 % SLOTS4 * 4u + vec4u(0u, 1u, 2u, 3u);
+  let at = positions(slots, end);
+  let filled = (at >= vec4u(first)) & (at < vec4u(end));
+  if (!any(filled)) { return; }
+  let seed = cursor[b * ${CURSOR_COLUMNS}u + ${CURSOR.seed}u];
+  let rows = hash(hash(hash(vec4u(seed + params.L)) + (2u * b + kind) * K + plane % K) + at);
+  let d = i % D4 * 4u;
+  let tile = mat4x4f(${[0, 1, 2, 3].map((c) => column(c, D)).join(", ")});
+  if (all(filled)) {
+    ${target}[i] = tile;
+  } else {
+    let held = ${target}[i];
+    ${target}[i] = mat4x4f(${[0, 1, 2, 3].map((c) => `select(held[${c}], tile[${c}], filled)`).join(", ")});
+  }
+}`,
+          },
+        ],
+      },
+    },
+
+    reference(t, { B, K, D, N, R, S, L }) {
+      const { cursor, kv, ring } = t as unknown as Record<string, Float32Array> & { cursor: Uint32Array };
+      const [to, slots] = isPaged ? [kv!, N] : [ring!, R];
+      const slotOf = (p: number) => (isPaged || p < S ? p : S + ((p - S) % (R - S)));
+      for (let b = 0; b < B; b++) {
+        const seed = cursor[b * CURSOR_COLUMNS + CURSOR.seed]!;
+        const first = positionOf(cursor, b);
+        for (let p = first; p < first + countOf(cursor, b); p++)
+          for (let kind = 0; kind < 2; kind++)
+            for (let k = 0; k < K; k++) {
+              const row = hash(hash(hash(seed + L) + (2 * b + kind) * K + k) + p);
+              const at = (((kind * B + b) * K + k) * slots + slotOf(p)) * D;
+              for (let d = 0; d < D; d++)
+                to[at + d] = (round(row + Math.imul(d, 0x9e3779b9)) >>> 8) * 2 ** -23 - 1;
+            }
+      }
+    },
+
+    flops: () => 0,
+    // all slots are written at most once
+    bytes: ({ B, K, D, N, R }) => 4 * 2 * B * K * (isPaged ? N : R) * D,
+    cases: (isPaged
+      ? [
+          { B: 3, K: 1, D: 10, N: 512, L: 1 },
+          { B: 1, K: 4, D: 32, N: 4608, L: 3 },
+        ]
+      : [
+          { B: 4, K: 1, D: 10, R: 7, S: 0, L: 1 },
+          { B: 4, K: 2, D: 6, R: 9, S: 3, L: 0 },
+          { B: 1, K: 4, D: 32, R: 64, S: 0, L: 3 },
+          { B: 1, K: 4, D: 32, R: 64, S: 4, L: 0 },
+        ]) as unknown as readonly Record<Letter, number>[],
+    fill: {
+      // across the edges of pages, around the ring once and more than once, a frozen stream, the first slots
+      cursor: (s: Record<Letter, number>) => {
+        const streams = isPaged
+          ? ([
+              [101, s.N - 111],
+              [77, 0],
+              [0, 5],
+            ] as const)
+          : ([
+              [s.R - 3, 2 * s.R + 1],
+              [77, 0],
+              [0, 5],
+              [s.R - 2, 4],
+            ] as const);
+        const cursor = cursorFor(s.B, streams);
+        for (let b = 0; b < s.B; b++) cursor[b * CURSOR_COLUMNS + CURSOR.seed] = 2 ** 32 - 1 - 7 * b;
+        return cursor;
+      },
+    },
+  });
+};
+
+const made = { paged: make("paged"), ring: make("ring") } as unknown as Caches;
+export const cacheFills = [made.paged, made.ring] as const;
+
+/** Random keys and values in pages, or in a ring. */
+export const cacheFill = <const C extends keyof Caches>({ cache }: { cache: C }): Caches[C] => made[cache];

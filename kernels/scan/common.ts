@@ -1,0 +1,60 @@
+// What the variants of the selective scan over many tokens share.
+
+import { type Pass, share } from "../../engine/kernel.ts";
+import { ceilDiv } from "../../engine/tensor.ts";
+import type { Letter } from "../selectiveScan.ts";
+
+export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+export const each = (n: number, line: (i: number) => string, indent = "  ") =>
+  range(n).map(line).join(`\n${indent}`);
+export const xyzw = (i: number) => "xyzw"[i % 4]!;
+
+// log(1 + x) = 2 artanh(x / (2 + x)), a series in s^2 <= 1/9: WGSL's log may be off by 2^-21 near 1, a large share of a
+// small time step
+export const softplusWgsl = (type: "f32" | "vec4f") => `
+fn softplus(v: ${type}) -> ${type} {
+  let x = exp(-abs(v));
+  let s = x / (2.0 + x);
+  let q = s * s;
+  let tail = 1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0));
+  return max(v, ${type}()) + 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * tail)));
+}`;
+export const siluWgsl = (type: "f32" | "vec4f") => `
+fn silu(v: ${type}) -> ${type} { return v / (1.0 + exp(-max(v, ${type}(-80.0)))); }
+`;
+export const main = `@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
+
+/** The time steps of all tokens: a thread owns four channels of eight tokens. */
+export const timeSteps = (workgroup: number): Pass<Letter> => ({
+  workgroup,
+  grid: ({ B, T, E }) => ceilDiv(ceilDiv(E, 4) * ceilDiv(B * T, 8), workgroup),
+  writes: ["dt"],
+  wgsl: `${softplusWgsl("vec4f")}
+fn put(m: u32, e4: u32, v: vec4f) {
+  if (m >= B * T) { return; }
+  let at = (m * E4 + e4) * 4u;
+  let step = softplus(v);
+  dt[at] = step.x; dt[at + 1u] = step.y; dt[at + 2u] = step.z; dt[at + 3u] = step.w;
+}
+${main}
+  let i = workgroupIndex(wg) * WG + lane;
+  let e4 = i % E4;
+  let m = i / E4 * 8u;
+  if (m >= B * T) { return; }
+  let bias = vec4f(${range(4)
+    .map((j) => `biasD[e4 * 4u + ${j}u]`)
+    .join(", ")});
+  ${each(8, (j) => `let row${j} = min(m + ${j}u, B * T - 1u) * P4; var sum${j} = bias;`)}
+  for (var k = 0u; k < R4; k++) {
+    let tile = wDt[e4 * R4 + k];
+    ${each(8, (j) => `sum${j} += tile * rbc[row${j} + k];`, "    ")}
+  }
+  ${each(8, (j) => `put(m + ${j}u, e4, sum${j});`)}
+}`,
+});
+export const timeScratch = { dt: ["B", "T", "E"] } as const;
+
+/** Tokens that a thread walks over where time is cut into chunks. */
+export const CHUNK = 32;
+export const chunks = share("T", CHUNK);

@@ -1,0 +1,127 @@
+// A thread owns a channel and keeps its states in registers while it walks over the tokens: over all of them, or, where
+// time is cut into chunks, over those of one. The chunks' ends are then linked by a short pass (the three phases of
+// Blelloch's scan with long leaves): a chunk multiplies the state that it starts from by exp(a sum dt), exactly, with an
+// exponent that is never positive. Nothing but the chunks' ends is kept over time.
+
+import { cursorWgsl } from "../../engine/cursor.ts";
+import type { Pass, Variant } from "../../engine/kernel.ts";
+import { ceilDiv } from "../../engine/tensor.ts";
+import type { Letter } from "../selectiveScan.ts";
+import { CHUNK, chunks, each, main, range, siluWgsl, timeScratch, timeSteps, xyzw } from "./common.ts";
+
+/**
+ * `whole`: from h to h. `ends`: a chunk from a state of zero to `states`, with the sum of its time steps in `elapsed`.
+ * `outputs`: a chunk from `states`.
+ */
+type Part = "whole" | "ends" | "outputs";
+
+/** With `shared`, lanes 0..3 load a quarter each of a token's B and C, and the quad passes it on. */
+function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
+  const outputs = part !== "ends";
+  return {
+    workgroup,
+    grid: ({ B, T, E }) => [ceilDiv(E, workgroup), part === "whole" ? 1 : ceilDiv(T, CHUNK), B],
+    ...(part === "ends" ? { writes: ["states", "elapsed"] } : {}),
+    wgsl: ({ N }) => {
+      const quads = ceilDiv(N, 4);
+      // what lies past the last state is another column, or padding
+      const mask = N % 4 === 0 ? "" : ` * vec4f(${range(4).map((i) => (i < N % 4 ? 1 : 0))})`;
+      const masked = (name: string, j: number) => `${name}${j}${j === quads - 1 ? mask : ""}`;
+      const load = (name: string, first: string) =>
+        shared
+          ? `let ${name} = rbc[row * P4 + ${first} + min(lane % 4u, N4 - 1u)]; ${range(quads)
+              .map((j) => `let ${name}${j} = quadBroadcast(${name}, ${j}u);`)
+              .join(" ")}`
+          : range(quads)
+              .map((j) => `let ${name}${j} = rbc[row * P4 + ${first} + ${j}u];`)
+              .join(" ");
+      const state = (n: number) =>
+        part === "whole"
+          ? `h[(b * N + ${n}u) * E4 * 4u + e]`
+          : `states[((b * CHUNKS + wg.y) * N + ${n}u) * E4 * 4u + e]`;
+      const next = (j: number) => `h${j} = exp(step * a${j}) * h${j} + step * x * ${masked("b", j)};`;
+      return `${cursorWgsl}${siluWgsl("f32")}
+const CHUNKS = ${part === "whole" ? 1 : `(T + ${CHUNK - 1}u) / ${CHUNK}`}u;
+const TOKENS = ${part === "whole" ? "T" : `${CHUNK}u`};
+${main}
+  let e = min(wg.x * WG + lane, E - 1u);
+  let mine = wg.x * WG + lane < E;
+  let b = wg.z;
+  ${each(quads, (j) => `var a${j} = vec4f(); var h${j} = vec4f();`)}
+  ${each(N, (n) => `a${n >> 2}.${xyzw(n)} = a[${n}u * E4 * 4u + e];${outputs ? ` h${n >> 2}.${xyzw(n)} = ${state(n)};` : ""}`)}
+  ${outputs ? "let D = biasD[E4 * 4u + e];" : "var sum = 0.0;"}
+  let end = min(count(b), (wg.y + 1u) * TOKENS);
+  for (var t = wg.y * TOKENS; t < end; t++) {
+    let row = b * T + t;
+    ${load("b", "R4")}
+    ${outputs ? load("c", "R4 + N4") : ""}
+    let step = dt[row * E4 * 4u + e];
+    let x = u[row * E4 * 4u + e];
+    ${
+      outputs
+        ? `var y = D * x;
+    ${each(quads, (j) => `${next(j)} y += dot(h${j}, c${j});`, "    ")}
+    if (mine) { u[row * E4 * 4u + e] = y * silu(xz[(row * X4 + E4) * 4u + e]); }`
+        : `sum += step;
+    ${each(quads, next, "    ")}`
+    }
+  }
+  ${part === "outputs" ? "" : `if (!mine) { return; }\n  ${each(N, (n) => `${state(n)} = h${n >> 2}.${xyzw(n)};`)}`}
+  ${part === "ends" ? "elapsed[(b * CHUNKS + wg.y) * E4 * 4u + e] = sum;" : ""}
+}`;
+    },
+  };
+}
+
+/** From the chunks' ends to their starts, and h from the first token to the last: a thread owns a state. */
+const link = (workgroup: number): Pass<Letter> => ({
+  workgroup,
+  grid: ({ B, E, N }) => ceilDiv(B * N * E, workgroup),
+  writes: ["states"],
+  wgsl: `${cursorWgsl}
+const CHUNKS = (T + ${CHUNK - 1}u) / ${CHUNK}u;
+${main}
+  let i = workgroupIndex(wg) * WG + lane;
+  let e = i % E;
+  let n = i / E % N;
+  let b = i / E / N;
+  if (b >= B) { return; }
+  let decay = a[n * E4 * 4u + e];
+  let mine = (b * N + n) * E4 * 4u + e;
+  let used = (count(b) + ${CHUNK - 1}u) / ${CHUNK}u;
+  if (used == 0u) { return; }
+  var state = h[mine];
+  for (var c = b * CHUNKS; c < b * CHUNKS + used; c++) {
+    let at = (c * N + n) * E4 * 4u + e;
+    let end = states[at];
+    states[at] = state;
+    state = exp(decay * elapsed[c * E4 * 4u + e]) * state + end;
+  }
+  h[mine] = state;
+}`,
+});
+
+/** One token after the other. */
+export const serial = (shared: boolean): Variant<Letter> => ({
+  suits: "cpu",
+  ...(shared ? { needs: ["subgroups"] } : {}),
+  when: ({ T, N }) => T > 1 && N <= 16,
+  views: { rbc: "vec4f" },
+  scratch: timeScratch,
+  passes: [timeSteps(16), walk("whole", shared, 16)],
+});
+
+/** All chunks at once, twice, with a short serial pass between; with `shared` in workgroups too small for a GPU. */
+export const chunked = (shared: boolean, workgroup: number): Variant<Letter> => ({
+  suits: shared ? "cpu" : "any",
+  ...(shared ? { needs: ["subgroups"] } : {}),
+  when: ({ T, N }) => T >= 2 * CHUNK && N <= 16,
+  views: { rbc: "vec4f" },
+  scratch: { ...timeScratch, states: ["B", chunks, "N", "E"], elapsed: ["B", chunks, "E"] },
+  passes: [
+    timeSteps(workgroup),
+    walk("ends", shared, workgroup),
+    link(workgroup),
+    walk("outputs", shared, workgroup),
+  ],
+});
