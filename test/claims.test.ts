@@ -152,6 +152,7 @@ const whole = (all: Record<string, number>): World =>
 const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = [
   [1, "vectors of several layers, and scratch", "holds with a condition", {}],
   [1, "one vector and nothing besides", "holds", one(), { models: oneLayer() }],
+  [1, "a cell of unknown size", "undecided", {}, { models: {} }],
   [1, "a state that grows", "refuted", { gru: { state: (tokens) => 2048 + tokens } }],
   [2, "stored only where one wants to", "holds with a condition", {}],
   [

@@ -82,7 +82,7 @@ const as = (exponent: number): string => (exponent === 0 ? "by nothing" : `as N^
 const CLAIMED_TOKENS = 100_000;
 /** "128-bit precision". */
 const CLAIMED_BYTES = 16;
-/** bfloat16 and float16, which attention is computed in. */
+/** bfloat16 and float16, which models are run in. */
 const USUAL_BYTES = 2;
 
 export const matrixMemory: Claim = {
@@ -112,7 +112,7 @@ export const matrixMemory: Claim = {
         matrix,
       ),
     ];
-    const sizes = `10 billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} a head and layer; at ${USUAL_BYTES} bytes, which is what is used, ${decimalBytes(usual.value)}`;
+    const sizes = `10 billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} a head and layer; at ${USUAL_BYTES}, the usual precision, ${decimalBytes(usual.value)}`;
     const [a, b] = [powerOf(matrixGrowth.exponent), powerOf(flashGrowth.exponent)];
     if (a !== 2) {
       const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}: that is not N².`;

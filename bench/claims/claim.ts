@@ -31,6 +31,7 @@ export type Unit =
   | "t/s"
   | "pairs"
   | "vectors"
+  | "features"
   | "NMSE"
   | "streams/GiB"
   | "bits/byte";

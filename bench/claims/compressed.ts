@@ -1,5 +1,6 @@
 // Claims 7 to 9: attention that looks at less, and state spaces.
 
+import type { Layers } from "../closed.ts";
 import { contextOf, type Row } from "../row.ts";
 import { formatBytes } from "../units.ts";
 import { flash } from "./attentionMemory.ts";
@@ -16,7 +17,7 @@ import {
   ratioOf,
   slopeOf,
 } from "./evidence.ts";
-import { growth, rateRatio, timeExponent } from "./growth.ts";
+import { growth, rate, rateRatio, timeExponent } from "./growth.ts";
 import { decodes, type Need, prompts, select } from "./needs.ts";
 
 const linear = ["linear-attention", "gla"];
@@ -33,7 +34,7 @@ const timeOf = (arch: string, rows: readonly Row[]): Measurement => {
     unit: "exponent",
     exact: false,
     spread,
-    rows: rows.map((row) => cite(row, row.avg_ts ?? 0)),
+    rows: rows.map((row) => cite(row, rate(row))),
   };
 };
 
@@ -47,14 +48,14 @@ export const linearAttention: Claim = {
     const times = linear.map((arch) => timeOf(arch, select(prompts(arch), rows)));
     const memory = linear.map((arch) => growth(pointsOf(select(decodes(arch), rows), held), null));
     const full = timeOf(flash, select(prompts(flash), rows));
-    const states = linear.flatMap((arch) => rankOf(arch, models[arch]?.layers ?? []));
+    const rank = rankOf(models[linear[0]!]?.layers ?? []);
     const evidence: Evidence[] = [
       ...times,
       full,
       ...linear.map((arch, i) =>
         slopeOf(`state of ${arch}, for a token more`, memory[i]!, select(decodes(arch), rows), held),
       ),
-      ...states,
+      ...rank,
     ];
     const found = `Time of a prompt is ${list(times.map(({ value }, i) => `N^${value.toFixed(2)} (${linear[i]})`))} where full attention's is N^${full.value.toFixed(2)}`;
     const growing = linear.filter((_, i) => memory[i]!.exponent !== 0);
@@ -75,19 +76,20 @@ export const linearAttention: Claim = {
     const others = linear.filter((arch) => models[arch]?.weights !== models[flash]?.weights);
     if (others.length === 0)
       return { verdict: "holds", because: `${complexity}, on ${flash}'s own weights.`, evidence };
-    const because = `${complexity}. Not "by approximating" a given model's matrix: ${list(others)} run on weights of their own, trained with this attention${states[0] ? `, whose matrix has a rank of at most ${states[0].value}` : ""}.`;
+    const because = `${complexity}. Not "by approximating" a given model's matrix: ${list(others)} run on weights of their own, trained with this attention${rank[0] ? `, whose matrix of N x N has a rank of at most ${rank[0].value} before the causal mask` : ""}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
 
-const rankOf = (arch: string, layers: readonly { kind: string }[]): Evidence[] =>
+/** Of attention without a gate. */
+const rankOf = (layers: readonly Layers[]): Evidence[] =>
   layers.flatMap((group) =>
-    group.kind === "linear" && "keyDim" in group
+    group.kind === "linear"
       ? arithmetic(
-          `largest rank of a head's N x N matrix, ${arch}`,
+          `largest rank of a head's N x N matrix before the causal mask, ${linear[0]}`,
           "features of a key",
-          group.keyDim as number,
-          "vectors",
+          group.keyDim,
+          "features",
           "phi(Q) phi(K)^T: arXiv 2006.16236, equation 7",
         )
       : [],

@@ -3,13 +3,11 @@
 import { contextOf, type Row } from "../row.ts";
 import { flash, stored, workingEvidence, workingMemory } from "./attentionMemory.ts";
 import type { Claim, Evidence } from "./claim.ts";
-import { arithmetic as arithmeticOf, count, extrapolation, figure, ratioOf } from "./evidence.ts";
-import { fastest, fitLine, powerOf, rateRatio, side, slowest, timeExponent } from "./growth.ts";
+import { arithmetic, cite, count, extrapolation, figure, ratioOf } from "./evidence.ts";
+import { fastest, fitLine, powerOf, rate, rateRatio, side, slowest, timeExponent } from "./growth.ts";
 import { decodes, prompts, select } from "./needs.ts";
 
-/** A token's cost must grow by this much over the range, in every pair of repetitions, to count as growing. */
-const GROWS = 1;
-/** And by less than this, in every pair, to count as constant. */
+/** A token's cost counts as constant where no pair of repetitions has it grow by more over the range. */
 const CONSTANT = 1.25;
 
 const FAR = 1_000_000;
@@ -28,13 +26,13 @@ export const genuineLimit: Claim = {
     const step = rateRatio(steps[0]!, steps.at(-1)!);
     const time = timeExponent(flashRows, (row) => row.n_prompt);
     const line = fitLine(flashRows.map((row) => [row.n_prompt, fastest(row) / row.n_prompt]));
-    const share =
-      Math.max(0, line.slope * FAR) / (Math.max(0, line.intercept) + Math.max(0, line.slope * FAR));
+    const quadratic = Math.max(0, line.slope * FAR);
+    const share = quadratic === 0 ? 0 : quadratic / (quadratic + Math.max(0, line.intercept));
     const error = (rows: readonly Row[]) =>
       Math.max(...rows.map((row) => row.nmse_vs_reference ?? Number.NaN));
     const evidence: Evidence[] = [
       ...workingEvidence(working),
-      arithmeticOf(
+      arithmetic(
         "exponent of the pairs that a causal sequence scores",
         "N (N + 1) / 2",
         2,
@@ -48,12 +46,7 @@ export const genuineLimit: Claim = {
         unit: "exponent",
         exact: false,
         spread: time.spread,
-        rows: flashRows.map((row) => ({
-          arch: row.arch,
-          test: row.test,
-          streams: 1,
-          value: row.avg_ts ?? 0,
-        })),
+        rows: flashRows.map((row) => cite(row, rate(row))),
       },
       ratioOf(`time of a prompt's token, ${flashRows.at(-1)!.test} over ${flashRows[0]!.test}`, prompt, [
         flashRows[0]!,
@@ -63,20 +56,13 @@ export const genuineLimit: Claim = {
         steps[0]!,
         steps.at(-1)!,
       ]),
-      extrapolation(
-        "share of a prompt's time that is quadratic",
-        share,
-        "ratio",
-        FAR,
-        flashRows,
-        (row) => row.avg_ts ?? 0,
-      ),
+      extrapolation("share of a prompt's time that is quadratic", share, "ratio", FAR, flashRows, rate),
     ];
     const a = matrixGrowth && powerOf(matrixGrowth.exponent);
     const b = powerOf(flashGrowth.exponent);
     const avoided = a === 2 && b !== null && b < 2;
     const needed = b !== null && b >= 2;
-    const grows = [prompt, step].some((ratio) => side(ratio, GROWS) === 1);
+    const grows = [prompt, step].some((ratio) => side(ratio) === 1);
     const constant = [prompt, step].every((ratio) => ratio.spread[1] < CONSTANT);
     const memory = `Memory: the stored matrix is N^${matrixGrowth ? matrixGrowth.exponent.toFixed(2) : "?"}, the scratch of a kernel that tiles N^${flashGrowth.exponent.toFixed(2)}, with the same weights and both within an NMSE of ${Math.max(error(flashRows), error(matrixRows)).toExponential(1)} of the plain reference`;
     const cost = `Time: a token generated at depth ${count(steps.at(-1)!.n_depth)} takes ${figure(step.value)} times one at depth ${count(steps[0]!.n_depth)}, one of a prompt of ${count(contextOf(flashRows.at(-1)!))} takes ${figure(prompt.value)} times one of ${count(contextOf(flashRows[0]!))}`;
@@ -94,7 +80,7 @@ export const genuineLimit: Claim = {
     if (avoided && constant)
       return { verdict: "refuted", because: `${memory}: avoided. ${cost}: avoided too.`, evidence };
     const because = avoided
-      ? `${memory}: engineering alone removes it. ${cost}: each token still costs in proportion to those before it, so a sequence's time stays quadratic while every pair is scored. It holds for time, not for memory.`
+      ? `${memory}: engineering alone removes it. ${cost}: a token still costs more the more stand before it, so the time of a sequence stays quadratic while every pair is scored. It holds for time, not for memory.`
       : `${memory}: not avoided. ${cost}: it does not grow. It holds for memory, not for time.`;
     return { verdict: "holds with a condition", because, evidence };
   },

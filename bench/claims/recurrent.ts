@@ -39,6 +39,7 @@ export const constantMemory: Claim = {
     const growing: string[] = [];
     const several: string[] = [];
     const besides: string[] = [];
+    const missing: string[] = [];
     let to = 0;
     for (const arch of cells) {
       const own = select(decodes(arch), rows);
@@ -50,7 +51,10 @@ export const constantMemory: Claim = {
       const last = own.at(-1)!;
       const group = models[arch]?.layers[0];
       const vector = group && "hidden" in group ? group.hidden * F32 : null;
-      if (vector === null) continue;
+      if (vector === null) {
+        missing.push(`the hidden size of ${arch}`);
+        continue;
+      }
       const vectors = (last.mem_state ?? 0) / vector;
       const scratch = live(last) - (last.mem_weights ?? 0) - (last.mem_state ?? 0);
       evidence.push(
@@ -67,6 +71,13 @@ export const constantMemory: Claim = {
       return { verdict: "refuted", because, evidence };
     }
     const constant = `What ${list(cells)} hold does not change by a byte up to ${count(to)} tokens`;
+    if (missing.length > 0)
+      return {
+        verdict: "undecided",
+        because: `${constant}; missing is ${list(missing)}.`,
+        evidence,
+        missing,
+      };
     if (several.length + besides.length === 0)
       return { verdict: "holds", because: `${constant}: weights and one vector of state.`, evidence };
     const conditions = [
@@ -100,20 +111,20 @@ function duels(need: (arch: string) => Need, arch: string, rows: readonly Row[])
   });
 }
 
-type Phase = "slower" | "not slower" | "mixed" | "within the spread";
+type Phase = "slower" | "faster" | "either" | "within the spread";
 
 function phaseOf(all: readonly Duel[]): Phase {
   const sides = all.map((duel) => side(duel));
-  if (sides.every((s) => s === -1)) return "slower";
-  if (sides.every((s) => s === 0)) return "within the spread";
-  return sides.some((s) => s === -1) ? "mixed" : "not slower";
+  const [slower, faster] = [sides.includes(-1), sides.includes(1)];
+  if (slower && faster) return "either";
+  return slower ? "slower" : faster ? "faster" : "within the spread";
 }
 
 function tally(all: readonly Duel[]): string {
   const of = (wanted: number) => all.filter((duel) => side(duel) === wanted).length;
-  const least = Math.min(...all.map(({ value }) => value));
-  const most = Math.max(...all.map(({ value }) => value));
-  return `slower in ${of(-1)}, faster in ${of(1)} and no different within the spread in ${of(0)} of ${all.length} pairs (${figure(least)} to ${figure(most)} times attention's tokens a second)`;
+  const rates = all.map(({ value }) => value);
+  const same = of(0) > 0 ? `, within the spread in ${of(0)}` : "";
+  return `slower in ${of(-1)} and faster in ${of(1)} of ${all.length} pairs${same} (${figure(Math.min(...rates))} to ${figure(Math.max(...rates))} times attention's tokens a second)`;
 }
 
 /** From which depth on a recurrent cell generates faster at every depth that was measured. */
@@ -164,7 +175,7 @@ export const recurrentSpeed: Claim = {
     ];
     const [p, d] = [phaseOf(prefill.flat()), phaseOf(decode.flat())];
     const crossings = decode.filter((all) => all.length > 0).map(crossover);
-    const because = `Models of ${count(size(flash))} parameters, ${100 * COMPARABLE}% at most apart. Prompts, ${p}: ${tally(prefill.flat())}. Generation, ${d}: ${tally(decode.flat())}; depths from which a cell stays faster: ${list(crossings)}.`;
+    const because = `Models of ${count(size(flash))} parameters, ${100 * COMPARABLE}% at most apart. Reading prompts, cells are ${tally(prefill.flat())}. Generating, they are ${tally(decode.flat())}; depths from which a cell stays faster: ${list(crossings)}.`;
     if (p === "within the spread" || d === "within the spread") {
       const which = [
         p === "within the spread" && "prompts",
@@ -174,7 +185,7 @@ export const recurrentSpeed: Claim = {
       return { verdict: "undecided", because, evidence, missing };
     }
     if (p === "slower" && d === "slower") return { verdict: "holds", because, evidence };
-    if (p === "not slower" && d === "not slower") return { verdict: "refuted", because, evidence };
+    if (p === "faster" && d === "faster") return { verdict: "refuted", because, evidence };
     return { verdict: "holds with a condition", because, evidence };
   },
 };
@@ -201,6 +212,7 @@ const GIB = 2 ** 30;
 const SUBSTANTIAL = 10;
 
 const perStream = (row: Row): number => row.bytes_per_stream ?? held(row) / row.n_parallel;
+const streamsPerGib = (row: Row): number => row.streams_per_gib ?? GIB / perStream(row);
 
 export const manyStreams: Claim = {
   id: 10,
@@ -235,7 +247,7 @@ export const manyStreams: Claim = {
       weights,
     ];
     const context = contextOf(theirs);
-    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${count(context)} tokens, ${count(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${count(GIB / perStream(theirs))} streams a GiB against ${count(GIB / perStream(own))}`;
+    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${count(context)} tokens, ${count(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${count(streamsPerGib(theirs))} streams a GiB, weights aside, against ${count(streamsPerGib(own))}`;
     const speed = `${own.n_parallel} streams of ${cell} together make ${figure(faster.value)} times as many tokens a second`;
     if (ratio < SUBSTANTIAL || cache.slope <= 0) {
       const because = `${memory}; from ${SUBSTANTIAL} times on, and growing, it would be substantial.`;
@@ -276,7 +288,7 @@ function batches({ rows }: Findings) {
     const { arch, n_parallel } = last;
     return [
       counted(`bytes of a stream, ${arch}, ${n_parallel} streams`, perStream(last), "B", cited),
-      counted(`streams of ${arch} in a GiB`, GIB / perStream(last), "streams/GiB", [
+      counted(`streams of ${arch} in a GiB`, streamsPerGib(last), "streams/GiB", [
         cite(last, perStream(last)),
       ]),
       ratioOf(
