@@ -11,8 +11,10 @@ export {
 } from "./engine/errors.ts";
 export type { AdapterDescription } from "./engine/gpuDevice.ts";
 export type { LoadProgress } from "./engine/loadModel.ts";
+export type { Mark } from "./engine/mark.ts";
 export type { Session, SessionOptions } from "./engine/session.ts";
 export type { Snapshot } from "./engine/snapshot.ts";
+export { deserialise, serialise } from "./engine/snapshotFile.ts";
 export type { Stream, StreamOptions } from "./engine/stream.ts";
 export type { Bytes, Category } from "./engine/tensor.ts";
 export type { Verdict } from "./engine/tune.ts";

@@ -324,7 +324,7 @@ function theory(
     .sort((a, b) => a.x - b.x);
 }
 
-const frame = ({ document, width, height }: Canvas) => ({
+export const frame = ({ document, width, height }: Canvas) => ({
   document,
   width,
   height,
@@ -342,7 +342,7 @@ interface Ended {
 }
 
 /** Names each line at its right end; names that would overlap are moved apart and tied to their line. */
-function labelled(
+export function labelled(
   chart: SVGElement & Plot.Plot,
   lines: Ended[],
   { document, width, height }: Canvas,
@@ -383,7 +383,10 @@ function labelled(
 }
 
 /** A log-2 domain around the values, `room` powers wider at both ends, and at most nine powers as ticks. */
-function powers(values: readonly number[], room: number): { domain: [number, number]; ticks: number[] } {
+export function powers(
+  values: readonly number[],
+  room: number,
+): { domain: [number, number]; ticks: number[] } {
   const low = Math.log2(Math.min(...values)) - room;
   // One value alone still needs a domain with a width.
   const high = Math.max(low + 1, Math.log2(Math.max(...values)) + room);
@@ -400,5 +403,5 @@ function thin(depths: readonly number[]): number[] {
 }
 
 const tickBytes = (bytes: number): string => formatBytes(bytes).replace(".00", "");
-const count = (value: number): string => value.toLocaleString("en-US");
+export const count = (value: number): string => value.toLocaleString("en-US");
 const rate = (value: number): string => (value < 100 ? value.toFixed(1) : count(Math.round(value)));

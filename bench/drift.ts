@@ -1,6 +1,8 @@
-// How far linear attention's sums drift. Its state S = sum f(k) v^T and normaliser z = sum f(k) only ever grow, in f32; what
+// How far linear attention's sums drift. Its state S = sum f(k) v^T and normaliser z = sum f(k) only ever grow, in f32: what
 // is added late loses the bits that lie below the sum. In the first layer keys and values depend on the token alone, so
-// that the sums over any stream follow in doubles from how often each token came: no second run is needed.
+// that the sums over any stream follow in doubles from how often each token came: no second run is needed. It is a hard
+// case: equal addends are rounded alike while a sum stays between two powers of two, so that errors add up in proportion
+// to the stream's length; those of ever different addends grow with its root.
 
 import { record } from "../engine/plan.ts";
 import type { Snapshot } from "../engine/snapshot.ts";

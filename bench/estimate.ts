@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { readJson } from "../models/checkpoint.ts";
 import { type Config, ConfigError } from "../models/config.ts";
 import { directorySource } from "../models/directory.ts";
+import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { checkpoints, parse, runCommand } from "./commandLine.ts";
 import {
   type Estimate,
@@ -25,8 +26,8 @@ import { CONFIG_FILE } from "./subject.ts";
 const description =
   "Says what models will hold: weights, keys and values, state, the score matrix that they avoid, and what a token " +
   "costs, by the literature's formulas; beside it what longtape itself would hold. It needs a config.json, or a name: " +
-  "no GPU, no weights, no download. A model is a Hugging Face folder, a config.json, a preset (--list) or a shipped " +
-  "architecture. A list is 1,2,3 or a flag given again; a range is first-last, first-last+step or first-last*factor.";
+  "no GPU, no weights, no download. A model is a Hugging Face folder, a config.json, a preset (--list), a shipped " +
+  "architecture or hybrid:<layers>. A list is 1,2,3 or a flag given again; a range is first-last, first-last+step or first-last*factor.";
 
 const afterFlags = `
 Widths: f32, f16, bf16; q8_0 and q4_0 with the scales of llama.cpp's blocks;
@@ -109,7 +110,7 @@ await runCommand(async (argv) => {
     found.rows.push(...one.rows);
   }
   if (output === "json") console.log(estimateJson(found, options));
-  else if (flags.list) console.log(listMarkdown(found.models));
+  else if (flags.list) console.log(listMarkdown(found.models, process.stdout.columns));
   else console.log(estimateMarkdown(found, options, process.stdout.columns));
   return 0;
 });
@@ -133,6 +134,10 @@ async function named(name: string): Promise<[string, Config]> {
   }
   const preset = Object.hasOwn(presets, name) && presets[name];
   if (preset) return [name, preset];
+  if (name.startsWith(HYBRID)) {
+    const listed = namedHybrid(name);
+    return [listed.name, listed.config];
+  }
   const own = Object.hasOwn(shipped, name) && shipped[name];
   if (own)
     return [name, { ...(await readConfig(join(checkpoints, own.folder), CONFIG_FILE)), ...own.overlay }];

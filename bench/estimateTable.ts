@@ -81,15 +81,23 @@ export function estimateMarkdown(
   return lines.flatMap((line) => wrapped(line, terminalWidth)).join("\n");
 }
 
-/** The models' shapes, one a line. */
-export function listMarkdown(models: readonly EstimatedModel[]): string {
+/** The models' shapes: a table, or lines where the terminal is narrower. */
+export function listMarkdown(
+  models: readonly EstimatedModel[],
+  terminalWidth = Number.POSITIVE_INFINITY,
+): string {
   const cells = models.map(({ model, parameters, layers }) => [
     escapeMarkdown(model),
     formatParameters(parameters),
     layers.map(describe).join("; "),
   ]);
-  return table(["model", "parameters", "layers"], cells, new Set([0, 2])).join("\n");
+  const lines = table(["model", "parameters", "layers"], cells, new Set([0, 2]));
+  const narrow = lines[0]!.length > terminalWidth;
+  return (narrow ? models.map(shapeLine).flatMap((line) => wrapped(line, terminalWidth)) : lines).join("\n");
 }
+
+const shapeLine = ({ model, parameters, layers }: EstimatedModel): string =>
+  `- ${escapeMarkdown(model)}: ${formatParameters(parameters)} parameters; ${layers.map(describe).join("; ")}`;
 
 /** Lines of one table; on its side, the first column holds the titles and each row is a column. */
 function fitted(titles: string[], rows: string[][], width: number): string[] {
@@ -129,17 +137,14 @@ function notes(
   const types = [
     `weights ${dtype}`,
     some("kv")(rows) && keys,
-    some("state")(rows) && `state ${typeState}, whatever the weights are`,
+    some("state")(rows) && `state ${typeState} (whatever the weights are)`,
   ];
   const columnsKept =
     convColumns === "past"
       ? "d_conv - 1 columns, as llama.cpp and longtape do; mamba_ssm keeps d_conv: --conv-columns all"
       : "d_conv columns, as mamba_ssm does; llama.cpp and longtape keep d_conv - 1: --conv-columns past";
   return [
-    ...models.map(
-      ({ model, parameters, layers }) =>
-        `- ${escapeMarkdown(model)}: ${formatParameters(parameters)} parameters; ${layers.map(describe).join("; ")}`,
-    ),
+    ...models.map(shapeLine),
     `- types: ${types.filter(Boolean).join(", ")}`,
     "- total: what is held for all streams, by the literature's formulas; nothing for activations",
     some("bytes_per_token")(rows) && "- a token: what one token more costs one stream",

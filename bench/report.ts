@@ -4,6 +4,7 @@ import { bytesChart, type Canvas, palette, scratchChart, seriesOf, speedChart } 
 import type { Judged } from "./claims/claim.ts";
 import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
+import { pairsChart } from "./pairsChart.ts";
 import {
   adapterName,
   contextOf,
@@ -156,6 +157,11 @@ function charts({ environment, rows }: Pick<Results, "environment" | "rows">, wo
       "Generation: tokens a second against depth",
       "Mean of the repetitions, ± their sample standard deviation; all streams together.",
       speedChart(generated, canvas(1000, 400)),
+    ),
+    figure(
+      "Pairs scored for a generated token",
+      "Query and key, all layers and heads of one stream: the work that a pattern of attention asks for, by its mask.",
+      pairsChart(generated, canvas(1000, 400)),
     ),
     figure(
       "Prompt: tokens a second",

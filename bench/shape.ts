@@ -8,7 +8,6 @@ import { type Config, ConfigError, ConfigReader } from "../models/config.ts";
 import {
   type GlaConfig,
   glaConfig,
-  type LinearAttentionConfig,
   linearAttentionConfig,
   type MambaConfig,
   mambaConfig,
@@ -16,6 +15,7 @@ import {
   rnnConfig,
   transformerConfig,
 } from "../models/configs.ts";
+import { hybridConfig, type Mixer } from "../models/hybridConfig.ts";
 import { show } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Architecture, Layers } from "./closed.ts";
@@ -26,7 +26,8 @@ interface Attention {
   kvHeads: number;
   headDim: number;
 }
-type Mixer = Pick<MambaConfig, "hidden" | "inner" | "state" | "conv" | "convBias" | "timeStepRank">;
+type Channels = Pick<MambaConfig, "hidden" | "inner" | "state" | "conv" | "convBias" | "timeStepRank">;
+type Heads = Pick<GlaConfig, "hidden" | "heads" | "kvHeads" | "keyDim" | "valueDim" | "affine">;
 
 /** Embedding and head: V D each, once where they are tied. */
 const embeddings = ({ vocab, hidden, tied }: { vocab: number; hidden: number; tied: boolean }): number =>
@@ -43,7 +44,7 @@ const experts = (count: number, hidden: number, ffn: number): number =>
   count * gatedMlp(hidden, ffn) + (count > 1 ? count * hidden : 0);
 
 /** in_proj, conv, x_proj, dt_proj and its bias, A_log, D, out_proj (Gu and Dao, arXiv 2312.00752, section 3.4). */
-const mixer = ({ hidden: D, inner: I, state: N, conv, convBias, timeStepRank: R }: Mixer): number =>
+const mambaMixer = ({ hidden: D, inner: I, state: N, conv, convBias, timeStepRank: R }: Channels): number =>
   2 * I * D + I * (conv + (convBias ? 1 : 0)) + I * (R + 2 * N) + I * (R + 1) + I * N + I + I * D;
 
 /** Two RMSNorms a layer, and a last one. */
@@ -66,26 +67,50 @@ function transformer(config: Config): number {
 
 function mamba(config: Config): number {
   const c = mambaConfig(config);
-  return embeddings(c) + c.hidden + c.layers * (c.hidden + mixer(c));
+  return embeddings(c) + c.hidden + c.layers * (c.hidden + mambaMixer(c));
 }
 
-/** q, k, v, the output and its norm, the MLP. */
-const linearLayer = (c: Omit<LinearAttentionConfig, "featureMap" | "normalized">): number =>
-  c.hidden * (c.keyDim + c.valueDim) * (c.heads + c.kvHeads) +
-  (c.affine ? c.valueDim : 0) +
-  gatedMlp(c.hidden, c.ffn);
+/** q, k, v, the output and the norm of its heads (arXiv 2006.16236, as fla has it). */
+const linearMixer = (c: Heads): number =>
+  c.hidden * (c.keyDim + c.valueDim) * (c.heads + c.kvHeads) + (c.affine ? c.valueDim : 0);
+
+/** Linear attention, the decay's two products and bias, and the output's gate (arXiv 2312.06635, section 4.4). */
+function glaMixer(c: Heads & Pick<GlaConfig, "gateRank" | "outputGate">): number {
+  const keys = c.kvHeads * c.keyDim;
+  const decay = c.gateRank * (c.hidden + keys) + keys;
+  return linearMixer(c) + decay + (c.outputGate ? c.hidden * c.heads * c.valueDim : 0);
+}
 
 function linearAttention(config: Config): number {
   const c = linearAttentionConfig(config);
-  return embeddings(c) + norms(c) + c.layers * linearLayer(c);
+  return embeddings(c) + norms(c) + c.layers * (linearMixer(c) + gatedMlp(c.hidden, c.ffn));
 }
 
 function gla(config: Config): number {
-  const c: GlaConfig = glaConfig(config);
-  const keys = c.kvHeads * c.keyDim;
-  const decay = c.gateRank * (c.hidden + keys) + keys;
-  const gate = c.outputGate ? c.hidden * c.heads * c.valueDim : 0;
-  return embeddings(c) + norms(c) + c.layers * (linearLayer(c) + decay + gate);
+  const c = glaConfig(config);
+  return embeddings(c) + norms(c) + c.layers * (glaMixer(c) + gatedMlp(c.hidden, c.ffn));
+}
+
+/** An RMSNorm before each mixer and each MLP. */
+function hybrid(config: Config): number {
+  const c = hybridConfig(config);
+  const mlp = c.ffn === null ? 0 : c.hidden + gatedMlp(c.hidden, c.ffn);
+  const layer = (mixer: Mixer) => c.hidden + mixerOf(mixer) + mlp;
+  return embeddings(c) + c.hidden + c.layers.reduce((sum, mixer) => sum + layer(mixer), 0);
+}
+
+function mixerOf(mixer: Mixer): number {
+  switch (mixer.kind) {
+    case "attn":
+    case "window":
+      return projections(mixer.sizes);
+    case "mamba":
+      return mambaMixer(mixer.sizes);
+    case "linear":
+      return linearMixer(mixer.sizes);
+    case "gla":
+      return glaMixer(mixer.sizes);
+  }
 }
 
 /** Families that longtape runs. */
@@ -100,6 +125,7 @@ const run = new Map<unknown, (config: Config) => number>(
     falcon_mamba: mamba,
     linear_attn: linearAttention,
     gla,
+    hybrid,
   }),
 );
 
@@ -209,6 +235,7 @@ function jamba(r: ConfigReader): Architecture {
   const every = (what: string, period: number, offset: number) => {
     const step = r.positive(`${what}_layer_period`, period);
     const first = r.number(`${what}_layer_offset`, offset, { max: step - 1 });
+    r.require(Number.isInteger(first), `${what}_layer_offset`, "a whole number");
     return Array.from({ length: c.layers }, (_, i) => i % step === first);
   };
   const attends = every("attn", 8, 4);
@@ -216,7 +243,8 @@ function jamba(r: ConfigReader): Architecture {
   const count = r.positive("num_experts", 16);
   const ffn = r.positive("intermediate_size");
   // the time step, B and C have norms of their own
-  const mambaLayer = mixer({ ...c, inner, state, conv, convBias, timeStepRank }) + timeStepRank + 2 * state;
+  const mambaLayer =
+    mambaMixer({ ...c, inner, state, conv, convBias, timeStepRank }) + timeStepRank + 2 * state;
   let parameters = embeddings(c) + norms(c);
   for (let i = 0; i < c.layers; i++) {
     parameters += attends[i] ? projections(sizes) : mambaLayer;

@@ -10,6 +10,8 @@ export interface Shipped {
 }
 
 const trained = (folder: string): Shipped => ({ folder, overlay: null });
+/** The weights of one that was trained to see everything. */
+const llama = (pattern: Config): Shipped => ({ folder: "llama", overlay: { longtape_attention: pattern } });
 
 export const shipped: Readonly<Record<string, Shipped>> = {
   elman: trained("elman"),
@@ -17,6 +19,10 @@ export const shipped: Readonly<Record<string, Shipped>> = {
   lstm: trained("lstm"),
   llama: trained("llama"),
   "mistral-window": trained("mistral-window"),
+  sinks: llama({ pattern: "sinks", sinks: 4, window: 60 }),
+  strided: llama({ pattern: "strided", stride: 64 }),
+  local: llama({ pattern: "local", window: 64 }),
+  materialised: llama({ pattern: "materialised" }),
   "linear-attention": trained("linear-attention"),
   gla: trained("gla"),
   mamba: trained("mamba"),

@@ -1,4 +1,4 @@
-const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /** Bytes in binary units with two places: 896 B, 14.25 MiB. */
 export function formatBytes(bytes: number): string {

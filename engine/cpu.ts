@@ -3,7 +3,7 @@
 import { type Machine, type Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, product, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, recut, type Storage, type Tensor } from "./tensor.ts";
 
 export class CpuMachine implements Machine {
   readonly kind = "cpu";
@@ -11,8 +11,8 @@ export class CpuMachine implements Machine {
   readonly variants = new VariantTable("cpu", new Set());
   readonly #tally = new Tally();
   readonly #buffers = new Map<Storage, ArrayBuffer>();
-  /** A paged tensor as one dense array, which is what a reference sees. */
-  readonly #dense = new WeakMap<Tensor, { capacity: number; data: Float32Array }>();
+  /** A paged tensor as one dense array, which is what a reference sees: it stands for the tensor's first page. */
+  readonly #dense = new WeakMap<Storage, { capacity: number; data: Float32Array }>();
 
   readonly maxBytes = Number.POSITIVE_INFINITY;
   readonly maxBindingBytes = Number.POSITIVE_INFINITY;
@@ -33,11 +33,14 @@ export class CpuMachine implements Machine {
   }
 
   write(tensor: Tensor, data: Data): void {
-    this.#array(tensor).set(data);
+    const array = this.#array(tensor);
+    array.set(tensor.pages ? recut(tensor.spec, data, capacityOf(tensor)) : data);
   }
 
-  async read(tensor: Tensor): Promise<Data> {
-    return this.#array(tensor).slice();
+  async read(tensor: Tensor, slots?: number): Promise<Data> {
+    const array = this.#array(tensor);
+    if (!tensor.pages || slots === undefined || slots === capacityOf(tensor)) return array.slice();
+    return recut(tensor.spec, array, slots);
   }
 
   fetch(tensor: Tensor): Promise<Data> {
@@ -45,8 +48,11 @@ export class CpuMachine implements Machine {
   }
 
   copy(pairs: readonly (readonly [Storage, Storage])[]): void {
-    for (const [from, to] of pairs)
+    for (const [from, to] of pairs) {
       new Uint8Array(this.#buffers.get(to)!).set(new Uint8Array(this.#buffers.get(from)!));
+      const dense = this.#dense.get(from);
+      if (dense) this.#dense.set(to, { ...dense, data: dense.data.slice() });
+    }
   }
 
   async prepare(): Promise<void> {}
@@ -73,23 +79,16 @@ export class CpuMachine implements Machine {
   }
 
   #paged(tensor: Tensor): Float32Array {
-    const { shape, pagedAxis } = tensor.spec;
-    const capacity = shape[pagedAxis!]!;
-    const held = this.#dense.get(tensor);
+    const capacity = capacityOf(tensor);
+    const page = tensor.storages[0];
+    const held = page && this.#dense.get(page);
     if (held?.capacity === capacity) return held.data;
-    const data = new Float32Array(elements(tensor.spec));
-    if (held) {
-      const inner = product(shape.slice(pagedAxis! + 1));
-      const outer = product(shape.slice(0, pagedAxis));
-      const kept = Math.min(held.capacity, capacity) * inner;
-      for (let o = 0; o < outer; o++) {
-        data.set(
-          held.data.subarray(o * held.capacity * inner, o * held.capacity * inner + kept),
-          o * capacity * inner,
-        );
-      }
-    }
-    this.#dense.set(tensor, { capacity, data });
+    const data = held
+      ? (recut(tensor.spec, held.data, capacity) as Float32Array)
+      : new Float32Array(elements(tensor.spec));
+    if (page) this.#dense.set(page, { capacity, data });
     return data;
   }
 }
+
+const capacityOf = ({ spec }: Tensor): number => spec.shape[spec.pagedAxis!]!;

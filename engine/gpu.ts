@@ -77,15 +77,16 @@ export class GpuMachine implements Machine {
       );
     if (!tensor.pages) put(tensor.storages[0]!, tensor.offset, pack(tensor.spec, data));
     else
-      for (const { storage, spec, indices } of pagesOf(tensor))
+      for (const { storage, spec, indices } of pagesOf(tensor, slotsIn(tensor.spec, data)))
         put(storage, 0, pack(spec, indices.gather(data)));
   }
 
-  async read(tensor: Tensor): Promise<Data> {
+  async read(tensor: Tensor, slots?: number): Promise<Data> {
     if (!tensor.pages) return this.#readOne(tensor.storages[0]!, tensor.offset, tensor.spec);
-    const out = new Float32Array(elements(tensor.spec));
+    const taken = slots ?? tensor.spec.shape[tensor.spec.pagedAxis!]!;
+    const out = new Float32Array(elements(pageSpec(tensor.spec, taken)));
     // one at a time: staging is then never more than a page
-    for (const { storage, spec, indices } of pagesOf(tensor))
+    for (const { storage, spec, indices } of pagesOf(tensor, taken))
       indices.scatter(await this.#readOne(storage, 0, spec), out);
     return out;
   }
@@ -264,26 +265,32 @@ interface PageIndices {
   scatter(page: Data, whole: Data): void;
 }
 
-function* pagesOf({ spec, pages, storages }: Tensor): Generator<Page> {
+/** The slots that there are elements for. */
+const slotsIn = ({ shape, pagedAxis }: Spec, data: Data): number =>
+  data.length / product(shape.filter((_, axis) => axis !== pagedAxis));
+
+/** The pages that hold the first `slots`, which are the whole. */
+function* pagesOf({ spec, pages, storages }: Tensor, slots: number): Generator<Page> {
   const axis = spec.pagedAxis!;
   const inner = product(spec.shape.slice(axis + 1));
   const outer = product(spec.shape.slice(0, axis));
-  const capacity = spec.shape[axis]!;
   let base = 0;
-  for (const [i, slots] of pages!.entries()) {
+  for (const [i, own] of pages!.entries()) {
+    if (base >= slots) return;
     const first = base;
+    const taken = Math.min(own, slots - first);
     const runs = (copy: (page: number, whole: number, length: number) => void) => {
-      for (let o = 0; o < outer; o++) copy(o * slots * inner, (o * capacity + first) * inner, slots * inner);
+      for (let o = 0; o < outer; o++) copy(o * own * inner, (o * slots + first) * inner, taken * inner);
     };
     const indices: PageIndices = {
       gather(whole) {
-        const page = new Float32Array(outer * slots * inner);
+        const page = new Float32Array(outer * own * inner);
         runs((p, w, n) => page.set(whole.subarray(w, w + n), p));
         return page;
       },
       scatter: (page, whole) => runs((p, w, n) => whole.set(page.subarray(p, p + n), w)),
     };
-    yield { storage: storages[i]!, spec: pageSpec(spec, slots), indices };
-    base += slots;
+    yield { storage: storages[i]!, spec: pageSpec(spec, own), indices };
+    base += own;
   }
 }

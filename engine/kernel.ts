@@ -4,13 +4,22 @@ import { ceilDiv, type ElementType, elements, type Layout, type Spec, storedElem
 
 export type Sizes<L extends string = string> = Readonly<Record<L, number>>;
 export type Access = "read" | "write" | "update";
-/** ceil(letter / by): private scratch that keeps one value for so many slots. */
-export interface Share<L extends string = string> {
-  readonly letter: L;
-  readonly by: number;
+/** A size that follows from letters. */
+export interface Derived<L extends string = string> {
+  readonly letters: readonly L[];
+  readonly size: (s: Sizes<L>) => number;
+  /** As comments and errors spell it. */
+  readonly text: string;
 }
-export const share = <const L extends string>(letter: L, by: number): Share<L> => ({ letter, by });
-type Axis<L extends string> = L | number | Share<L>;
+export const derived = <const L extends string>(
+  text: string,
+  letters: readonly L[],
+  size: (s: Sizes<L>) => number,
+): Derived<L> => ({ text, letters, size });
+/** ceil(letter / by): private scratch that keeps one value for so many slots. */
+export const share = <const L extends string>(letter: L, by: number): Derived<L> =>
+  derived(`${letter}/${by}`, [letter], (s) => ceilDiv(s[letter], by));
+export type Axis<L extends string> = L | number | Derived<L>;
 
 /** A bound tensor. `write` is written whole, `update` is read and written in place. */
 export interface Binding<L extends string = string, T extends ElementType = ElementType> {
@@ -22,7 +31,7 @@ export interface Binding<L extends string = string, T extends ElementType = Elem
   readonly paged?: L;
 }
 
-type LetterOf<A> = A extends string ? A : A extends Share<infer L> ? L : never;
+type LetterOf<A> = A extends string ? A : A extends Derived<infer L> ? L : never;
 const bind =
   (access: Access) =>
   <const S extends readonly Axis<string>[], T extends ElementType>(
@@ -158,12 +167,14 @@ export const defineKernel = <
   },
 ): Kernel<C | F | P, B> => kernel as Kernel<C | F | P, B>;
 
-const letterOf = (axis: Axis<string>): string | undefined =>
-  typeof axis === "object" ? axis.letter : typeof axis === "string" ? axis : undefined;
+const lettersOf = (axis: Axis<string>): readonly string[] =>
+  typeof axis === "object" ? axis.letters : typeof axis === "string" ? [axis] : [];
 const axisSize = (axis: Axis<string>, s: Sizes): number =>
-  typeof axis === "number" ? axis : typeof axis === "string" ? s[axis]! : ceilDiv(s[axis.letter]!, axis.by);
-const axisText = (axis: Axis<string>): string =>
-  typeof axis === "object" ? `${axis.letter}/${axis.by}` : `${axis}`;
+  typeof axis === "number" ? axis : typeof axis === "string" ? s[axis]! : axis.size(s);
+const axisText = (axis: Axis<string>): string => (typeof axis === "object" ? axis.text : `${axis}`);
+
+/** A binding's shape in letters. */
+export const shapeText = ({ shape }: Binding): string => `[${shape.map(axisText).join(", ")}]`;
 
 /** The shape, type and layout that a binding (or a scratch) has at these sizes. */
 export function bindingSpec(binding: Binding, s: Sizes): Spec {
@@ -263,7 +274,7 @@ export function compilePass(
     const view = variant.views?.[source] ?? (binding.layout === "tiles" ? "mat4x4f" : binding.type);
     lines.push(
       `@group(0) @binding(${slot++}) var<storage, ${mode}> ${identifier}: array<${view}${arraySize(kernel, binding, sizes, view)}>;` +
-        `  // [${binding.shape.map(axisText).join(", ")}]`,
+        `  // ${shapeText(binding)}`,
     );
     bindings.push({ identifier, source, access: binding.access, ...(page === undefined ? {} : { page }) });
   };
@@ -286,8 +297,8 @@ export const workgroupSize = (pass: Pass, s: Sizes): number =>
 /** A sized array is read faster than a runtime-sized one; letters that are not constants leave no choice. */
 function arraySize(kernel: AnyKernel, binding: Binding, s: Sizes & PageGroup, view: View): string {
   const known = binding.shape
-    .map(letterOf)
-    .every((a) => a === undefined || a === binding.paged || kernel.consts.includes(a));
+    .flatMap(lettersOf)
+    .every((a) => a === binding.paged || kernel.consts.includes(a));
   if (!known) return "";
   const spec = bindingSpec(binding, binding.paged ? { ...s, [binding.paged]: s.PAGE } : s);
   const perElement = { f32: 1, u32: 1, vec4f: 4, mat4x4f: 16 }[view];

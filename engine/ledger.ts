@@ -5,7 +5,7 @@ import { cost } from "./kernel.ts";
 import type { Machine, Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, pageSpec, type Storage, type Tensor } from "./tensor.ts";
 
 export class Ledger implements Machine {
   readonly kind = "ledger";
@@ -42,9 +42,10 @@ export class Ledger implements Machine {
 
   write(): void {}
 
-  async read(tensor: Tensor): Promise<Data> {
-    const n = elements(tensor.spec);
-    return tensor.spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
+  async read({ spec }: Tensor, slots?: number): Promise<Data> {
+    const cut = slots === undefined || spec.pagedAxis === undefined ? spec : pageSpec(spec, slots);
+    const n = elements(cut);
+    return spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
   }
 
   fetch(tensor: Tensor): Promise<Data> {

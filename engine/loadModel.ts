@@ -1,6 +1,7 @@
 // Weights from a checkpoint to a machine.
 
 import { UsageError } from "./errors.ts";
+import { Fingerprint } from "./fingerprint.ts";
 import { layTree } from "./layout.ts";
 import type { Machine } from "./machine.ts";
 import { formatBytes } from "./memory.ts";
@@ -30,9 +31,13 @@ export async function loadModel<C>(
   await machine.allocate(storages);
   let parameters = 0;
   const counted = new Set<string>();
+  const fingerprint = new Fingerprint(`${architecture.name} ${JSON.stringify(config)}`);
   const counting: ReadWeight = async (name, shape) => {
     const data = await read(name, shape);
-    if (!counted.has(name)) parameters += data.length;
+    if (!counted.has(name)) {
+      parameters += data.length;
+      fingerprint.add(name, data);
+    }
     counted.add(name);
     return data;
   };
@@ -54,7 +59,8 @@ export async function loadModel<C>(
     throw error;
   }
   const destroy = () => machine.free(storages);
-  return { architecture, config, machine, weights: tensors, storages, parameters, destroy };
+  const { hex: hash } = fingerprint;
+  return { architecture, config, machine, weights: tensors, storages, parameters, hash, destroy };
 }
 
 /** The largest weight must fit a binding. Throws UsageError naming it. */

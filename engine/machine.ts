@@ -26,10 +26,13 @@ export interface Machine {
   allocate(storages: readonly Storage[]): Promise<void>;
   /** Those that are not allocated are passed over. */
   free(storages: readonly Storage[]): void;
-  /** Logical order in, packed by the tensor's layout; ordered with what is submitted before and after. */
+  /**
+   * Logical order in, packed by the tensor's layout; ordered with what is submitted before and after. Of a paged tensor as many
+   * slots as there are elements for; what the rest of their last page held is lost.
+   */
   write(tensor: Tensor, data: Data): void;
-  /** The tensor's elements in logical order, after all that was submitted before. */
-  read(tensor: Tensor): Promise<Data>;
+  /** The tensor's elements in logical order, after all that was submitted before; of a paged one the first `slots`. */
+  read(tensor: Tensor, slots?: number): Promise<Data>;
   /** As `read`, through a staging storage of the tensor's size that the caller keeps: no allocation. */
   fetch(tensor: Tensor, staging: Storage): Promise<Data>;
   /** Copies whole storages of equal size, ordered with what is submitted before and after. */

@@ -126,5 +126,7 @@ export interface Model<C = Tree> {
   readonly storages: readonly Storage[];
   /** Numbers in the checkpoint's tensors, each counted once. */
   readonly parameters: number;
+  /** 16 hex digits: architecture, configuration and weights. Two models with the same are the same. */
+  readonly hash: string;
   destroy(): void;
 }

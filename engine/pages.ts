@@ -84,7 +84,10 @@ export async function growPages(
       }
     }
     machine.free(grown);
-    await repage();
+    await repage().catch((again) => {
+      // where even this finds no room, the next run asks for it again
+      if (!(again instanceof OutOfMemoryError)) throw again;
+    });
     if (error instanceof UsageError) {
       throw new UsageError(
         `a context of ${length} tokens does not fit: ${error.message}; the longest that fits is ${fits} tokens`,

@@ -18,6 +18,7 @@ import {
   type Pass,
   type Sizes,
   scratchBinding,
+  shapeText,
   type Variant,
 } from "./kernel.ts";
 import { memo } from "./memo.ts";
@@ -92,7 +93,7 @@ function check(op: Op): void {
       : product(found.shape) === product(wanted.shape) && tail(found) === tail(wanted);
     if (!fits || found.type !== wanted.type || found.layout !== wanted.layout) {
       throw new ShapeError(
-        `${kernel.name}(${describe(sizes)}): ${name} is ${spelled(found)} (${tensor.label}), [${binding.shape.join(", ")}] wants ${spelled(wanted)}`,
+        `${kernel.name}(${describe(sizes)}): ${name} is ${spelled(found)} (${tensor.label}), ${shapeText(binding)} wants ${spelled(wanted)}`,
       );
     }
   }

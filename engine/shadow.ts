@@ -1,11 +1,11 @@
-// What a roll-back needs: a copy of all that is overwritten in place, and of what the next token is drawn from.
+// A copy, on the device, of all that is overwritten in place, and of what the next token is drawn from: what it takes to bring
+// streams back to where they stood. Pages are not in it: they only grow, and the positions say how much of them counts.
 
-import type { CarriedTensors } from "./layout.ts";
+import type { SessionLayout } from "./layout.ts";
 import type { Machine } from "./machine.ts";
-import type { Io } from "./model.ts";
-import type { Storage } from "./tensor.ts";
+import type { Category, Storage } from "./tensor.ts";
 
-type Parity = 0 | 1;
+export type Parity = 0 | 1;
 
 export class Shadow {
   readonly storages: readonly Storage[];
@@ -14,12 +14,16 @@ export class Shadow {
   /** Where the streams stood when it was taken; null: it holds nothing. */
   taken: { positions: readonly number[]; parity: Parity } | null = null;
 
-  constructor({ fixed, sides }: CarriedTensors, { last, logits }: Io) {
+  constructor(
+    { carried: { fixed, sides }, io }: Pick<SessionLayout, "carried" | "io">,
+    { category, label }: { category: Category; label: string },
+  ) {
+    const { last, logits } = io.view(1);
     const always = [...fixed, ...last.storages, ...logits.storages];
     this.#originals = { 0: [...always, ...sides[0]], 1: [...always, ...sides[1]] };
     this.storages = this.#originals[0].map((s) => ({
-      category: "scratch",
-      label: `${s.label}, for roll-back`,
+      category,
+      label: `${s.label}, ${label}`,
       bytes: s.bytes,
     }));
   }

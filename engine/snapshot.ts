@@ -1,85 +1,115 @@
-// A session's state on the host: what it is made of, and how it is put back.
+// A session's state on the host: what it is made of, and whether it fits where it is to be put back.
 
 import { UsageError } from "./errors.ts";
 import type { Machine } from "./machine.ts";
 import { type Data, elements, product, type Tensor } from "./tensor.ts";
 
-/** Everything that a session carries: state, the whole cache as it is, and the logits that come next. */
+/** What this version of longtape writes, and the only one that it restores. */
+export const SNAPSHOT_VERSION = 1;
+
+/**
+ * Everything that a session's streams carry: state and rings whole, of a paged cache as many slots as the longest stream
+ * holds tokens, the hidden vector of each stream's last token, and the logits that come next.
+ */
 export interface Snapshot {
+  /** Of this format. */
+  readonly version: number;
   readonly architecture: string;
+  /** The model's hash: its configuration and weights. */
+  readonly model: string;
   /** Tokens that each stream holds. */
   readonly positions: readonly number[];
   /** Whether the logits are those after each stream's last token. */
   readonly drawable: readonly boolean[];
   /** In logical order, by name. */
   readonly tensors: ReadonlyMap<string, Data>;
-  /** Bytes of the tensors held here. */
+  /** Bytes of the tensors: four an element, without padding, pages or names. */
   readonly bytes: number;
 }
 
 export type Named = readonly (readonly [name: string, tensor: Tensor])[];
 
-export async function readAll(
-  machine: Machine,
-  tensors: Named,
-): Promise<{ tensors: Map<string, Data>; bytes: number }> {
-  const out = new Map<string, Data>();
-  let bytes = 0;
-  for (const [name, tensor] of tensors) {
-    const data = await machine.read(tensor);
-    out.set(name, data);
-    bytes += data.byteLength;
-  }
-  return { tensors: out, bytes };
+/** The session that takes or restores a snapshot. */
+export interface Holder {
+  architecture: string;
+  model: string;
+  streams: number;
+  tensors: Named;
 }
 
-/** Throws UsageError, before anything is written, where a tensor is missing, of another size, or one too many. */
-export function writeAll(machine: Machine, tensors: Named, snapshot: Snapshot): void {
-  if (snapshot.tensors.size !== tensors.length) {
-    throw new UsageError(
-      `the snapshot holds ${snapshot.tensors.size} tensors, this session carries ${tensors.length}`,
-    );
+/** Elements of a tensor of which the longest stream holds so many slots. */
+function heldElements({ spec }: Tensor, length: number): number {
+  const { shape, pagedAxis } = spec;
+  if (pagedAxis === undefined) return elements(spec);
+  return length * product(shape.filter((_, axis) => axis !== pagedAxis));
+}
+
+/** `bytes` of a snapshot of these tensors while the longest stream holds `length` tokens. */
+export const snapshotBytes = (tensors: Named, length: number): number =>
+  tensors.reduce((n, [, tensor]) => n + 4 * heldElements(tensor, length), 0);
+
+export async function takeSnapshot(
+  machine: Machine,
+  { architecture, model, tensors }: Holder,
+  { positions, drawable }: Pick<Snapshot, "positions" | "drawable">,
+): Promise<Snapshot> {
+  const held = new Map<string, Data>();
+  let bytes = 0;
+  for (const [name, tensor] of tensors) {
+    const data = await machine.read(tensor, Math.max(...positions));
+    held.set(name, data);
+    bytes += data.byteLength;
   }
-  const longest = Math.max(...snapshot.positions);
-  const writes = tensors.map(([name, tensor]) => {
-    const data = snapshot.tensors.get(name);
-    const { shape, pagedAxis } = tensor.spec;
-    // a cache may be of another capacity, as long as it holds what the streams do
-    const slot = product(shape.filter((_, axis) => axis !== pagedAxis));
-    const fits =
-      data &&
-      (pagedAxis === undefined
-        ? data.length === elements(tensor.spec)
-        : data.length % slot === 0 && data.length >= longest * slot);
-    if (!fits) {
-      const wanted = pagedAxis === undefined ? `${elements(tensor.spec)}` : `${slot} for each slot`;
-      throw new UsageError(`the snapshot's ${name} has ${data?.length ?? "no"} elements, wanted ${wanted}`);
-    }
-    return [tensor, recut(tensor, data)] as const;
-  });
-  for (const [tensor, data] of writes) machine.write(tensor, data);
+  return {
+    version: SNAPSHOT_VERSION,
+    architecture,
+    model,
+    positions: [...positions],
+    drawable: [...drawable],
+    tensors: held,
+    bytes,
+  };
+}
+
+/** Throws UsageError where the snapshot is of another version, model or shape. */
+export function expectFits(snapshot: Snapshot, { architecture, model, streams, tensors }: Holder): void {
+  const refuse = (message: string): never => {
+    throw new UsageError(message);
+  };
+  const { version, positions } = snapshot;
+  if (version !== SNAPSHOT_VERSION)
+    refuse(`the snapshot is of version ${version}, version ${SNAPSHOT_VERSION} is wanted`);
+  if (snapshot.architecture !== architecture || positions.length !== streams)
+    refuse(
+      `the snapshot is of ${positions.length} streams of ${snapshot.architecture}, this session has ${streams} of ${architecture}`,
+    );
+  if (snapshot.model !== model)
+    refuse(
+      `the snapshot is of the ${architecture} model ${snapshot.model}, this session runs ${model}: the weights or the configuration differ`,
+    );
+  const bad = positions.findIndex((p) => !Number.isSafeInteger(p) || p < 0);
+  if (bad >= 0)
+    refuse(`the snapshot's stream ${bad} holds ${positions[bad]} tokens, a whole number from 0 is wanted`);
+  if (snapshot.drawable.length !== streams)
+    refuse(`the snapshot's drawable has ${snapshot.drawable.length} entries, ${streams} are wanted`);
+  if (snapshot.tensors.size !== tensors.length)
+    refuse(`the snapshot holds ${snapshot.tensors.size} tensors, this session carries ${tensors.length}`);
+  for (const [name, tensor] of tensors) {
+    const found = snapshot.tensors.get(name)?.length;
+    const wanted = heldElements(tensor, Math.max(...positions));
+    if (found !== wanted) refuse(`the snapshot's ${name} has ${found ?? "no"} elements, wanted ${wanted}`);
+  }
+}
+
+export function writeSnapshot(machine: Machine, tensors: Named, snapshot: Snapshot): void {
+  for (const [name, tensor] of tensors) machine.write(tensor, snapshot.tensors.get(name)!);
 }
 
 export function clearAll(machine: Machine, tensors: Named): void {
   for (const [, tensor] of tensors) if (!tensor.pages) machine.write(tensor, zeros(tensor));
 }
 
-function zeros(tensor: Tensor): Data {
-  const n = elements(tensor.spec);
-  return tensor.spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
-}
-
-/** A paged tensor's data from a cache of another capacity, for this one's. */
-function recut(tensor: Tensor, data: Data): Data {
-  const { shape, pagedAxis } = tensor.spec;
-  if (pagedAxis === undefined || elements(tensor.spec) === data.length) return data;
-  const out = zeros(tensor);
-  const inner = product(shape.slice(pagedAxis + 1));
-  const outer = product(shape.slice(0, pagedAxis));
-  const to = shape[pagedAxis]!;
-  const from = data.length / outer / inner;
-  const slots = Math.min(from, to);
-  for (let o = 0; o < outer; o++)
-    out.set(data.subarray(o * from * inner, (o * from + slots) * inner), o * to * inner);
-  return out;
+function zeros({ spec }: Tensor): Data {
+  const n = elements(spec);
+  return spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
 }

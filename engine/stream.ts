@@ -37,22 +37,31 @@ export interface StreamHost {
   settle(): Promise<void>;
 }
 
+/** What running ahead needs to know of a stream. */
+export interface Lane {
+  /** Ids that were run ahead and not yet yielded. */
+  queue: number[];
+  /** Whether a consumer reads it. */
+  open: boolean;
+  /** Tokens that the consumer may still ask for and that are not run yet. */
+  wanted: number;
+  settings: Settings;
+}
+
 /** One stream of a session. */
 export class Stream {
   readonly #session: StreamHost;
   readonly #index: number;
-  /** @internal Ids that were run ahead and not yet yielded. */
-  queue: number[] = [];
-  /** @internal */
-  open = false;
-  /** @internal Tokens that the consumer may still ask for and that are not run yet. */
-  wanted = 0;
-  /** @internal */
-  settings: Settings = GREEDY;
+  readonly #lane: Lane = { queue: [], open: false, wanted: 0, settings: GREEDY };
 
   constructor(session: StreamHost, index: number) {
     this.#session = session;
     this.#index = index;
+  }
+
+  /** @internal */
+  get lane(): Lane {
+    return this.#lane;
   }
 
   /** Tokens that the stream holds: given and yielded. */
@@ -71,19 +80,20 @@ export class Stream {
       .map((s) => (typeof s === "number" ? [s] : [...s]))
       .filter((s) => s.length > 0);
     if (!(maxTokens >= 0)) throw new UsageError(`maxTokens is ${maxTokens}; a number from 0 is wanted`);
-    if (this.open) throw new UsageError(`stream ${this.#index} is already being read`);
+    if (this.#lane.open) throw new UsageError(`stream ${this.#index} is already being read`);
     if (this.position === 0)
       throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
     if (!this.#session.drawable(this.#index))
       throw new UsageError(`stream ${this.#index} ends in a filled cache: prefill at least one token`);
     signal?.throwIfAborted();
-    this.open = true;
+    const lane = this.#lane;
+    lane.open = true;
     const tail: number[] = [];
     const longest = Math.max(0, ...stops.map((s) => s.length));
     try {
       await this.#session.begin(() => {
-        this.wanted = Math.ceil(maxTokens);
-        this.settings = settings;
+        lane.wanted = Math.ceil(maxTokens);
+        lane.settings = settings;
       });
       for (let n = 0; n < maxTokens; n++) {
         const id = await this.#session.next(this.#index, signal);
@@ -98,8 +108,8 @@ export class Stream {
           return;
       }
     } finally {
-      this.open = false;
-      this.wanted = 0;
+      lane.open = false;
+      lane.wanted = 0;
       await this.#session.settle();
     }
   }

@@ -139,3 +139,17 @@ export function pageSpec(spec: Spec, slots: number): Spec {
   const shape = spec.shape.map((n, axis) => (axis === spec.pagedAxis ? slots : n));
   return { shape, type: spec.type, layout: spec.layout };
 }
+
+/** A paged tensor's elements in logical order with so many slots: cut off, or zeros at the end. */
+export function recut(spec: Spec, data: Data, slots: number): Data {
+  const { shape, pagedAxis } = spec;
+  const inner = product(shape.slice(pagedAxis! + 1));
+  const outer = product(shape.slice(0, pagedAxis));
+  const from = data.length / outer / inner;
+  if (from === slots) return data;
+  const out = zeros(spec.type, outer * slots * inner);
+  const kept = Math.min(from, slots) * inner;
+  for (let o = 0; o < outer; o++)
+    out.set(data.subarray(o * from * inner, o * from * inner + kept), o * slots * inner);
+  return out;
+}

@@ -54,13 +54,6 @@ class Half {
         ? held
         : { category: "scratch" as const, label: `${this.label} scratch ${i}`, bytes };
     });
-    // the old one goes first: its contents live no longer than a dispatch, and the peak stays the sum
-    this.machine.free(this.scratch.filter((s) => !scratch.includes(s)));
-    const fresh = scratch.filter((s) => !this.scratch.includes(s));
-    this.scratch = scratch.filter((s) => !fresh.includes(s));
-    await this.machine.allocate(fresh);
-    this.scratch = scratch;
-
     const sets = new Map<string, readonly number[]>();
     for (const op of ops) {
       for (const { params, bindings, key } of expand(op, this.variant(op), scratch, EVERYWHERE)) {
@@ -75,6 +68,12 @@ class Half {
         if (params.length > 0) sets.set(params.join(), params);
       }
     }
+    // the old one goes first: its contents live no longer than a dispatch, and the peak stays the sum
+    this.machine.free(this.scratch.filter((s) => !scratch.includes(s)));
+    const fresh = scratch.filter((s) => !this.scratch.includes(s));
+    this.scratch = scratch.filter((s) => !fresh.includes(s));
+    await this.machine.allocate(fresh);
+    this.scratch = scratch;
     this.offsets = new Map([...sets.keys()].map((key, i) => [key, i * ALIGNMENT]));
     const bytes = sets.size * ALIGNMENT;
     if (this.uniform?.bytes !== bytes) {
@@ -123,6 +122,8 @@ export class Workspace {
   readonly #paged: Half;
   /** Dispatches of ops without pages: recorded once. */
   readonly #fixedDispatches = new Map<Op, LaidDispatch[]>();
+  /** Whether the paged part is laid out over the pages of now. */
+  #laid = false;
   /** Dispatches of whole plans, by the pages that the streams reach. */
   #runs = new Map<string, Run>();
 
@@ -146,9 +147,17 @@ export class Workspace {
   /** After the pages have changed: only the paged part is laid out again. */
   async repage(): Promise<void> {
     this.#runs.clear();
+    this.#laid = false;
     const ops = this.#ops(true);
     // an empty cache has nothing to run over
     if (ops.every((op) => pagedTensor(op)!.tensor.pages!.length > 0)) await this.#paged.fit(ops);
+    else this.#paged.destroy();
+    this.#laid = true;
+  }
+
+  /** Before a run: lays out again what found no room when pages were given back. Throws OutOfMemoryError. */
+  async settle(): Promise<void> {
+    if (!this.#laid) await this.repage();
   }
 
   /** The plan's dispatches while the streams write within `reach`. */

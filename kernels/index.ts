@@ -17,12 +17,13 @@ import { lastRow } from "./lastRow.ts";
 import { linears } from "./linear.ts";
 import { linearAttentions } from "./linearAttention.ts";
 import { lstmCell } from "./lstmCell.ts";
-import { ringStore } from "./ringStore.ts";
+import { ringStores } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
 import { ropes } from "./rope.ts";
 import { sample } from "./sample.ts";
 import { segmentNorms } from "./segmentNorm.ts";
 import { selectiveScan } from "./selectiveScan.ts";
+import { sinkRope } from "./sinkRope.ts";
 
 export const allKernels: readonly AnyKernel[] = [
   advance,
@@ -41,10 +42,11 @@ export const allKernels: readonly AnyKernel[] = [
   ...linearAttentions,
   ...linears,
   lstmCell,
-  ringStore,
+  ...ringStores,
   rmsNorm,
   ...ropes,
   sample,
   ...segmentNorms,
   selectiveScan,
+  sinkRope,
 ];

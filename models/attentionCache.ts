@@ -1,14 +1,19 @@
-// Where a layer's keys and values are kept and which of them a query sees: all tokens' in pages, or a window's in a ring.
+// Where a layer's keys and values are kept and which of them a query sees: all tokens' in pages, or in a ring a window's,
+// with or without the stream's first tokens before it.
 //
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head
-//   J columns of [q, k, v]   Y columns of the heads' outputs   N slots of the paged cache   W slots of the ring
+//   J columns of [q, k, v]   Y columns of the heads' outputs   N slots of the paged cache
+//   W slots of the ring, or the window or stride of pages of which a query sees a part   S sinks
 
+import { ShapeError } from "../engine/errors.ts";
 import { type Carried, type Chunk, kv, pagedKv } from "../engine/model.ts";
 import type { Recorder } from "../engine/plan.ts";
-import { type Spec, type Tensor, tiles } from "../engine/tensor.ts";
+import { rows, type Spec, type Tensor, tiles } from "../engine/tensor.ts";
+import { sinkSlots } from "../kernels/attention/cache.ts";
 import { attention, headColumns } from "../kernels/attention.ts";
 import { ringStore } from "../kernels/ringStore.ts";
 import { rope } from "../kernels/rope.ts";
+import { sinkRope } from "../kernels/sinkRope.ts";
 import type { AttentionSizes, Pattern } from "./configs.ts";
 
 export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: AttentionSizes) => ({
@@ -32,6 +37,8 @@ interface Attended {
 
 /** Where keys and values are kept. */
 export interface Cache {
+  /** What holds the queries of a chunk. */
+  queries(c: AttentionSizes, chunk: Chunk): Spec;
   /** Of one layer. */
   state(c: AttentionSizes, B: number): Carried;
   /** The chunk's own keys and values, where the cache takes them in only afterwards. */
@@ -47,42 +54,92 @@ export interface Cache {
   ): void;
 }
 
+const plainQueries: Cache["queries"] = ({ heads: H, headDim: D }, { B, T }) => rows(B, T, H, D);
+
+/** W and S; 0 where a pattern has none. */
+function patternLetters({ pattern }: AttentionSizes): { W: number; S: number } {
+  switch (pattern.kind) {
+    case "full":
+    case "materialised":
+      return { W: 0, S: 0 };
+    case "strided":
+      return { W: pattern.stride, S: 0 };
+    case "window":
+    case "local":
+      return { W: pattern.window, S: 0 };
+    case "sinks":
+      return { W: pattern.window, S: pattern.sinks };
+  }
+}
+
 /** Every token's, in pages. */
-const paged: Cache = {
+const paged = (pattern: "full" | "materialised" | "local" | "strided"): Cache => ({
+  queries: plainQueries,
   state: ({ kvHeads: K, headDim: D }, B) => pagedKv(3, tiles(2, B, K, 0, D)),
   chunk: () => undefined,
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, _, { B, T }) {
     const { H, K, D, J, Y } = headLetters(c);
+    const { W } = patternLetters(c);
     const sizes = { B, T, H, K, D, N: 0 };
     const heads = { cursor, qkv, q, kv: carried };
     const theta = c.ropeTheta;
     if (coarse && fine && theta !== null)
       m.run(rope({ store: "paged" }), { ...heads, coarse, fine }, { ...sizes, J, theta });
     else m.run(rope({ store: "paged", turned: false }), heads, { ...sizes, J });
-    m.run(attention({ cache: "paged" }), { cursor, q, kv: carried, y }, { ...sizes, Y });
+    const bound = { cursor, q, kv: carried, y };
+    if (pattern === "local" || pattern === "strided")
+      m.run(attention({ pattern }), bound, { ...sizes, Y, W });
+    else m.run(attention({ pattern }), bound, { ...sizes, Y });
   },
-};
-
-/** W. */
-const windowOf = ({ pattern }: AttentionSizes): number => (pattern.kind === "window" ? pattern.window : 0);
+});
 
 /** The window's, in a ring; the chunk is attended to beside it and stored when all is read. */
 const ring: Cache = {
-  state: (c, B) => kv(tiles(2, B, c.kvHeads, windowOf(c), c.headDim)),
+  queries: plainQueries,
+  state: (c, B) => kv(tiles(2, B, c.kvHeads, patternLetters(c).W, c.headDim)),
   chunk: ({ kvHeads: K, headDim: D }, { B, T }) => tiles(2, B, K, T, D),
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
     const { H, K, D, J, Y } = headLetters(c);
-    const W = windowOf(c);
+    const { W } = patternLetters(c);
     const chunk = own!;
     const heads = { cursor, qkv, q, chunk };
     const theta = c.ropeTheta;
     if (coarse && fine && theta !== null)
       m.run(rope({ store: "chunk" }), { ...heads, coarse, fine }, { B, T, H, K, D, J, theta });
     else m.run(rope({ store: "chunk", turned: false }), heads, { B, T, H, K, D, J });
-    m.run(attention({ cache: "ring" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
-    m.run(ringStore, { cursor, chunk, ring: carried }, { B, T, K, W, D });
+    m.run(attention({ pattern: "window" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
+    m.run(ringStore({ pattern: "window" }), { cursor, chunk, ring: carried }, { B, T, K, W, D });
   },
 };
 
-/** By pattern; those that are missing are not implemented. */
-export const caches: Partial<Record<Pattern["kind"], Cache>> = { full: paged, window: ring };
+/** The stream's first tokens', and a window's in a ring after them: StreamingLLM (arXiv 2309.17453). */
+const sinks: Cache = {
+  // turned as the window is asked, and as the sinks are
+  queries: ({ heads: H, headDim: D }, { B, T }) => rows(2, B, T, H, D),
+  state: (c, B) => kv(tiles(2, B, c.kvHeads, sinkSlots.size(patternLetters(c)), c.headDim)),
+  chunk: ring.chunk,
+  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
+    const { H, K, D, J, Y } = headLetters(c);
+    const { W, S } = patternLetters(c);
+    const chunk = own!;
+    const sizes = { B, T, H, K, D };
+    const theta = c.ropeTheta;
+    if (!coarse || !fine || theta === null)
+      throw new ShapeError("sinks have positions inside the cache: a model without any cannot have sinks");
+    const turned = { cursor, qkv, coarse, fine, chunk };
+    const first = { ...q, spec: rows(B, T, H, D) };
+    m.run(rope({ store: "chunk" }), { ...turned, q: first }, { ...sizes, J, theta });
+    m.run(sinkRope, { ...turned, q, ring: carried }, { ...sizes, J, W, S, theta });
+    m.run(attention({ pattern: "sinks" }), { cursor, q, ring: carried, chunk, y }, { ...sizes, Y, W, S });
+    m.run(ringStore({ pattern: "sinks" }), { cursor, chunk, ring: carried }, { B, T, K, W, S, D });
+  },
+};
+
+export const caches: Readonly<Record<Pattern["kind"], Cache>> = {
+  full: paged("full"),
+  materialised: paged("materialised"),
+  window: ring,
+  sinks,
+  local: paged("local"),
+  strided: paged("strided"),
+};

@@ -1,8 +1,11 @@
 // The families' configs: what each reads, what it requires, what it knows to be harmless. Defaults are those of
 // the library that owns the format (transformers 5, flash-linear-attention 0.5); the sizes themselves must be stated.
 
+import type { Pattern } from "../kernels/attention/pattern.ts";
 import { type Config, type ConfigReader, readConfig, SIZE_LIMIT } from "./config.ts";
 import type { DecoderConfig } from "./decoder.ts";
+
+export type { Pattern };
 
 /** Rows of an embedding. */
 export const VOCAB = { max: 1 << 22 };
@@ -39,18 +42,6 @@ export const rnnConfig = (config: Config): RnnConfig =>
       layers: r.positive("num_layers", undefined, LAYERS),
     };
   });
-
-/**
- * Which keys a query sees. Windows and strides are counted in tokens, the query's own included. `window` and `sinks` keep
- * only what can still be seen; the others keep every key and value.
- */
-export type Pattern =
-  | { kind: "full" }
-  | { kind: "materialised" }
-  | { kind: "window"; window: number }
-  | { kind: "sinks"; sinks: number; window: number }
-  | { kind: "local"; window: number }
-  | { kind: "strided"; stride: number };
 
 /** Softmax attention. */
 export interface AttentionSizes {

@@ -79,6 +79,11 @@ export class Model {
     return this.loaded.parameters;
   }
 
+  /** 16 hex digits of its architecture, configuration and weights: snapshots are restored to the same model only. */
+  get hash(): string {
+    return this.loaded.hash;
+  }
+
   /** Entries of the vocabulary. */
   get vocabulary(): number {
     return this.loaded.architecture.vocabulary(this.loaded.config);
@@ -100,6 +105,16 @@ export class Model {
   /** Bytes by category that such a session will hold at `length` tokens a stream, weights included; allocates nothing. */
   predict(options: SessionOptions = {}, length = 0): Promise<Bytes> {
     return Session.predict(this.loaded, options, length);
+  }
+
+  /** `bytes` of a snapshot of such a session while its longest stream holds `length` tokens; allocates nothing. */
+  predictSnapshot(options: SessionOptions = {}, length = 0): Promise<number> {
+    return Session.predictSnapshot(this.loaded, options, length);
+  }
+
+  /** Bytes that a mark of such a session will hold, at any length; allocates nothing. */
+  predictMark(options: SessionOptions = {}): Promise<number> {
+    return Session.predictMark(this.loaded, options);
   }
 
   /** Frees the weights; sessions over them must be destroyed first. */

@@ -12,17 +12,15 @@ import { linear } from "../kernels/linear.ts";
 import { ROPE_POSITIONS, ROPE_STEPS, ropeTables } from "../kernels/rope.ts";
 import { caches, headLetters } from "./attentionCache.ts";
 import { stacked } from "./common.ts";
-import { ConfigError } from "./config.ts";
 import type { AttentionSizes } from "./configs.ts";
 import { definePart, type Names, type Part } from "./decoder.ts";
 
-/** The mixer, called `name` (one for each pattern in a model). Throws ConfigError for a pattern that is not implemented. */
+/** The mixer, called `name` (one for each pattern in a model). */
 export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }: Names): Part => {
   const { hidden: E, ropeTheta: theta, pattern } = c;
   const { H, K, D, J, Y } = headLetters(c);
   const { stride } = headColumns({ H, D });
   const cache = caches[pattern.kind];
-  if (!cache) throw new ConfigError(`attention's pattern is "${pattern.kind}"; it is not implemented`);
   const parts = [
     [`${prefix}.q_proj.weight`, H * D],
     [`${prefix}.k_proj.weight`, K * D],
@@ -50,7 +48,7 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
       const own = cache.chunk(c, chunk);
       return {
         qkv: rows(B, T, J),
-        q: rows(B, T, H, D),
+        q: cache.queries(c, chunk),
         y: rows(B, T, Y),
         ...((own ? { chunk: own } : {}) as { chunk?: Spec }),
       };

@@ -2,9 +2,9 @@
 // 2023, arXiv 2310.06825) store them. A layer adds to the residual stream x:
 //   [q, k, v] = qkv n(x)     q, k turned by their positions     x += o_proj attention(q, keys, values)
 //   x += down_proj (silu(gate_proj n(x)) * up_proj n(x))
-// with n RMSNorm. All keys and values are kept, in pages; with a sliding window a ring of W slots keeps the last.
+// with n RMSNorm. All keys and values are kept, in pages; with a sliding window a ring of W slots keeps the last. longtape's
+// own key in config.json, `longtape_attention`, has the same weights see less: see attentionCache.ts.
 
-import { ConfigError } from "./config.ts";
 import { type TransformerConfig, transformerConfig } from "./configs.ts";
 import { decoder, gatedMlp } from "./decoder.ts";
 import type { Family } from "./family.ts";
@@ -31,16 +31,18 @@ const transformer = (name: string) =>
 /** By pattern of attention. */
 const architectures = {
   full: transformer("llama"),
+  materialised: transformer("materialised"),
   window: transformer("mistral-window"),
+  sinks: transformer("sinks"),
+  local: transformer("local"),
+  strided: transformer("strided"),
 };
 
 export const transformerFamily: Family = {
   modelTypes: ["llama", "mistral"],
   open(raw) {
     const config = transformerConfig(raw);
-    const { kind } = config.pattern;
-    if (kind === "full" || kind === "window") return { architecture: architectures[kind], config };
-    throw new ConfigError(`config.json: longtape_attention.pattern is "${kind}"; it is not implemented yet`);
+    return { architecture: architectures[config.pattern.kind], config };
   },
   // a tied head may be stored all the same; older files hold the rotary frequencies, which the config gives
   derived: /^lm_head\.weight$|\.rotary_emb\.inv_freq$/,

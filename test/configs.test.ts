@@ -154,6 +154,51 @@ describe("what real configs vary", () => {
     expect(linearAttentionConfig({ ...linear, num_kv_heads: null }).kvHeads).toBe(2);
   });
 
+  test("longtape's own key: the same weights, run to see less", () => {
+    const patternOf = (longtape_attention: object | null) =>
+      transformerConfig({ ...llama, longtape_attention }).pattern;
+    expect(patternOf(null)).toEqual({ kind: "full" });
+    expect(patternOf({ pattern: "materialised" })).toEqual({ kind: "materialised" });
+    expect(patternOf({ pattern: "sinks", sinks: 4, window: 60 })).toEqual({
+      kind: "sinks",
+      sinks: 4,
+      window: 60,
+    });
+    expect(patternOf({ pattern: "local", window: 64 })).toEqual({ kind: "local", window: 64 });
+    expect(patternOf({ pattern: "strided", stride: 64 })).toEqual({ kind: "strided", stride: 64 });
+    // a mistral that was trained to see everything
+    const mixed = { ...mistral, sliding_window: null, longtape_attention: { pattern: "local", window: 9 } };
+    expect(transformerConfig(mixed).pattern).toEqual({ kind: "local", window: 9 });
+  });
+
+  test.each<[Config, object, RegExp]>([
+    [
+      mistral,
+      { pattern: "local", window: 4 },
+      /longtape_attention .* mistral needs a model without a sliding_window/,
+    ],
+    [llama, { pattern: "dilated" }, /longtape_attention\.pattern is "dilated"/],
+    [llama, { window: 4 }, /longtape_attention\.pattern is absent/],
+    [
+      llama,
+      { pattern: "strided" },
+      /longtape_attention\.stride is absent; llama needs a whole number from 1/,
+    ],
+    [
+      llama,
+      { pattern: "strided", stride: 0 },
+      /longtape_attention\.stride is 0; llama needs a whole number from 1/,
+    ],
+    [llama, { pattern: "local", window: 1.5 }, /longtape_attention\.window is 1\.5/],
+    [llama, { pattern: "local", window: 2 ** 31 }, /longtape_attention\.window is 2147483648/],
+    [llama, { pattern: "sinks", window: 4 }, /longtape_attention\.sinks is absent/],
+    [llama, { pattern: "sinks", sinks: 0, window: 4 }, /longtape_attention\.sinks is 0/],
+    [llama, { pattern: "local", window: 4, stride: 2 }, /unknown key "longtape_attention\.stride" \(2\)/],
+  ])("longtape_attention that cannot be: %#", (base, longtape_attention, message) => {
+    expect(() => transformerConfig({ ...base, longtape_attention })).toThrow(message);
+    expect(() => transformerConfig({ ...base, longtape_attention })).toThrow(ConfigError);
+  });
+
   test("mistral's window: null is full attention, absent is 4,096", () => {
     expect(transformerConfig({ ...mistral, sliding_window: null }).pattern).toEqual({ kind: "full" });
     expect(transformerConfig(without(mistral, "sliding_window")).pattern).toEqual({

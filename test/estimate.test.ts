@@ -12,6 +12,7 @@ import { openCheckpoint } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
 import { directorySource } from "../models/directory.ts";
 import { createEngine } from "../models/engine.ts";
+import { namedHybrid } from "../models/hybridConfig.ts";
 import { type Ended, project, run } from "./tools/command.ts";
 import { checkpoints, goldens } from "./tools/folders.ts";
 
@@ -71,6 +72,17 @@ describe("parameters, by formula from the shapes", () => {
     expect(shapeOf((await openCheckpoint(source)).config).parameters).toBe(model.parameters);
     model.destroy();
   });
+
+  test.each(["hybrid:mamba*3+attn", "hybrid:window:64+linear+gla"])(
+    "%s has as many as its seeded weights",
+    async (name) => {
+      const { config } = namedHybrid(name);
+      const engine = await createEngine({ machine: "cpu" });
+      const model = await engine.random(config);
+      expect(shapeOf(config).parameters).toBe(model.parameters);
+      model.destroy();
+    },
+  );
 
   test("one expert is an MLP without a router", () => {
     const sizes = { ...presets["mixtral-8x7b"]!, vocab_size: 1 };
@@ -268,7 +280,7 @@ describe("the table", () => {
     expect(rows[1]).toMatch(
       /^\| llama-3-8b +\| 131,072 \| 14\.96 GiB \| +16\.00 GiB \| +0 B \| +30\.96 GiB \|/,
     );
-    expect(text).toContain("state f32, whatever the weights are");
+    expect(text).toContain("state f32 (whatever the weights are)");
     expect(text).toContain("a convolution keeps d_conv - 1 columns");
     expect(estimateMarkdown(found(), { ...half, convColumns: "all" })).toContain("keeps d_conv columns");
   });
@@ -281,6 +293,16 @@ describe("the table", () => {
   test.each([40, 80, 120])("fits a terminal of %d columns", (width) => {
     for (const line of estimateMarkdown(found({ streams: [1, 8] }), half, width).split("\n"))
       expect(line.length, line).toBeLessThanOrEqual(width);
+  });
+
+  test("the list of presets fits a terminal of 80 columns", () => {
+    const shapes = Object.entries(presets).map(([model, config]) => ({
+      model,
+      ...shapeOf(config),
+      reason: null,
+    }));
+    for (const line of listMarkdown(shapes, 80).split("\n"))
+      expect(line.length, line).toBeLessThanOrEqual(80);
   });
 
   test("a name from a folder ends no cell", () => {

@@ -5,7 +5,7 @@ import { readGolden } from "../bench/golden.ts";
 import { CpuMachine } from "../engine/cpu.ts";
 import { CURSOR, CURSOR_COLUMNS, cursorWords } from "../engine/cursor.ts";
 import { OutOfMemoryError } from "../engine/errors.ts";
-import { defineKernel, paged, read, update, write } from "../engine/kernel.ts";
+import { defineKernel, paged, read, share, update, write } from "../engine/kernel.ts";
 import { laySession, layTree, Slabs } from "../engine/layout.ts";
 import { Ledger } from "../engine/ledger.ts";
 import { VariantTable } from "../engine/machine.ts";
@@ -129,7 +129,7 @@ describe("a shadow", () => {
     const { architecture, config, weights } = model.loaded;
     const layout = laySession(architecture, config, weights, { B: 2, chunk: 1, allLogits: false });
     const { carried, io } = layout;
-    const shadow = new Shadow(carried, io.view(1));
+    const shadow = new Shadow(layout, { category: "scratch", label: "for roll-back" });
     await machine.allocate([...carried.fixed, ...carried.sides.flat(), ...io.storages, ...shadow.storages]);
     expect(() => shadow.putBack(machine)).toThrow("no shadow was taken");
     const fill = (parity: 0 | 1, by: number) => {
@@ -240,6 +240,49 @@ describe("a workspace", () => {
       [512, 256, 1],
     ]);
     expect(ledger.live().kv).toBe(2 * 256 * 16);
+  });
+
+  test("what finds no room on the way back either is laid out again before the next run", async () => {
+    const ledger = new Ledger(new VariantTable("cpu", new Set()));
+    const kv = new PagedTensor("kv", { ...rows(0, 4), pagedAxis: 0 });
+    const sum = defineKernel({
+      name: "sum",
+      consts: ["D"],
+      params: ["N"],
+      bindings: { kv: paged("N", read("f32", "N", "D")), y: write("f32", "D") },
+      variants: {
+        plain: {
+          suits: "any",
+          scratch: { parts: [share("N", 4)] },
+          passes: [
+            { overPages: true, workgroup: 1, grid: () => 1, writes: ["parts"], wgsl: "kv0 parts params" },
+            { workgroup: 1, grid: () => 1, wgsl: "parts y" },
+          ],
+        },
+      },
+      reference() {},
+      flops: () => 0,
+      cases: [],
+    });
+    const plan = record("step", (m) => m.run(sum, { kv, y: vector("y", 4) }, { D: 4, N: 0 }));
+    const workspace = new Workspace(ledger, [plan]);
+    await workspace.open();
+    await growPages(ledger, [kv], 1, () => workspace.repage());
+    const held = ledger.live();
+    const dispatches = workspace.run(plan, { first: 0, last: 0 }).dispatches.map((d) => d.bindings);
+    const allocate = ledger.allocate.bind(ledger);
+    ledger.allocate = async (storages) => {
+      if (storages.some((s) => s.category === "scratch")) throw new OutOfMemoryError("no more", 1, 1);
+      return allocate(storages);
+    };
+    const grown = growPages(ledger, [kv], 257, () => workspace.repage());
+    await expect(grown).rejects.toThrow("the longest that fits is 256 tokens (no more)");
+    await expect(workspace.settle()).rejects.toThrow(OutOfMemoryError);
+    ledger.allocate = allocate;
+    await workspace.settle();
+    expect(ledger.live()).toEqual(held);
+    const again = workspace.run(plan, { first: 0, last: 0 }).dispatches.map((d) => d.bindings);
+    expect(again).toEqual(dispatches);
   });
 
   test("a page that cannot be had leaves all as it was, and says what fits", async () => {

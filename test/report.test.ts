@@ -202,6 +202,21 @@ describe("report", () => {
     expect(charts[1]?.innerHTML).not.toContain("NaN");
   });
 
+  test("draws pairs where a pattern scores some, and the context grows", () => {
+    const withPairs = results.rows.map((row) => {
+      const most = { llama: Number.POSITIVE_INFINITY, "mistral-window": 64 }[row.arch] ?? 0;
+      return { ...row, theory_pairs: 16 * row.n_gen * Math.min(most, row.n_depth + 64) };
+    });
+    const label = `svg[aria-label="Pairs scored for a generated token"]`;
+    const chart = (rows: Row[]) => parseHTML(reportHtml({ ...results, rows })).document.querySelector(label);
+    const { textContent, innerHTML } = chart(withPairs)!;
+    for (const arch of ["llama", "mistral-window"]) expect(textContent).toContain(arch);
+    expect(textContent).not.toContain("mamba");
+    expect(innerHTML).toContain("mistral-window, tg128 @ d4096: 1,024 pairs a token");
+    expect(innerHTML).not.toContain("NaN");
+    expect(chart(withPairs.filter(({ n_depth }) => n_depth === 0))).toBeNull();
+  });
+
   test("stands without rows, and with one", () => {
     expect(reportHtml({ ...results, rows: [] })).toContain("0 rows");
     for (const row of results.rows.slice(0, 2))

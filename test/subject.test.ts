@@ -11,7 +11,20 @@ const subjects = (models: string[], archs: string[] = []) =>
   subjectsOf({ models, archs }, "shipped", (folder) => files[folder] ?? []);
 
 test("nothing named: all that is shipped", () => {
-  expect(subjects([]).map(({ folder }) => folder)).toEqual(benchArchs.map((arch) => `shipped/${arch}`));
+  expect(subjects([]).map(({ arch }) => arch)).toEqual(benchArchs);
+});
+
+test("an architecture without weights of its own runs another's, its configuration overlaid", () => {
+  expect(subjects([], ["strided", "llama"])).toEqual([
+    {
+      arch: "strided",
+      model: "strided",
+      folder: "shipped/llama",
+      seededConfig: null,
+      overlay: { longtape_attention: { pattern: "strided", stride: 64 } },
+    },
+    { arch: "llama", model: "llama", folder: "shipped/llama", seededConfig: null, overlay: null },
+  ]);
 });
 
 test("a folder is a checkpoint; its architecture is known when it is opened", () => {

@@ -35,7 +35,7 @@ export interface Theory {
 /** A model without weights, for the ledger. */
 export const sketch = (architecture: Architecture, config: unknown, machine: Ledger): Model => {
   const { tensors, storages } = layTree(architecture.weights(config), "weights", architecture.name);
-  return { architecture, config, machine, weights: tensors, storages, parameters: 0, destroy() {} };
+  return { architecture, config, machine, weights: tensors, storages, parameters: 0, hash: "", destroy() {} };
 };
 
 /** Tokens in the context before the clock starts. To generate takes logits, so one token is fed where none would be. */

@@ -1,8 +1,21 @@
 // What the variants of attention share: where tiles of keys and values lie, and which keys a query sees.
 
 import { cursorWgsl } from "../../engine/cursor.ts";
+import { derived } from "../../engine/kernel.ts";
+import { roundUp } from "../../engine/tensor.ts";
+import type { Kind } from "./pattern.ts";
 
-export type Cache = "paged" | "ring";
+/** Every token's keys and values are kept, in pages; else those that can still be seen, in a ring. */
+export const isPaged = (kind: Kind): boolean => kind !== "window" && kind !== "sinks";
+/** All are kept and few are seen. */
+export const isSparse = (kind: Kind): boolean => kind === "local" || kind === "strided";
+
+/** Slots of a cache of sinks and a ring: S, filled up to a whole tile, and then W. */
+export const sinkSlots = derived(
+  "4 (S/4) + W",
+  ["S", "W"],
+  ({ S, W }: { S: number; W: number }) => roundUp(S, 4) + W,
+);
 
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
@@ -17,24 +30,35 @@ export interface Source {
   tiles: string;
   /** Positions in the slots of tile n4, where `origin` is what the source's slots are counted by. */
   keys(n4: string): string;
+  /** The tile at an index of the array. */
+  tile(index: string): string;
 }
 
-/** Slot i of these holds position origin + i. */
-export const inOrder = (array: string, tiles: string): Source => ({
+const source = (array: string, tiles: string, keys: Source["keys"]): Source => ({
   array,
   tiles,
-  keys: (n4) => `vec4i(origin + 4 * i32(${n4})) + OFFSETS`,
+  keys,
+  tile: (index) => `${array}[${index}]`,
 });
+
+/** Slot i of these holds position origin + i. */
+export const inOrder = (array: string, tiles: string): Source =>
+  source(array, tiles, (n4) => `vec4i(origin + 4 * i32(${n4})) + OFFSETS`);
 
 /** The pages of a group; `origin` is a page's first slot. */
 export const pageSources = (PAGES: number): Source[] =>
   range(PAGES).map((page) => inOrder(`kv${page}`, "(PAGE / 4u)"));
 
 /** The ring as it was before the chunk; `origin` is the chunk's first position. */
-export const ringSource: Source = {
-  array: "ring",
-  tiles: "W4",
-  keys: (n4) => `ringKeys(origin, 4u * ${n4})`,
+export const ringSource = source("ring", "W4", (n4) => `ringKeys(origin, 4u * ${n4})`);
+
+/** Sinks, and the ring after them, as they were before the chunk. */
+export const sinksSource = source("ring", "(S4 + W4)", (n4) => `sinkKeys(origin, ${n4})`);
+
+/** The chunk's own; those that are sinks stand among the sinks. */
+export const chunkSource = (kind: Kind): Source => {
+  const chunk = inOrder("chunk", "T4");
+  return kind === "sinks" ? { ...chunk, keys: (n4) => `afterSinks(${chunk.keys(n4)})` } : chunk;
 };
 
 /** Runs `statement` for the page whose number in the group is `page`. */
@@ -46,16 +70,33 @@ export const onPage = (sources: readonly Source[], statement: (source: Source) =
     default: {}
   }`;
 
+/** WGSL: of keys that the query has reached, those that it sees. */
+const seen = (kind: Kind): string => {
+  const near = "(keys > vec4i(query - i32(W)))";
+  switch (kind) {
+    case "full":
+    case "materialised":
+      return "";
+    case "window":
+    case "local":
+      return ` & ${near}`;
+    case "strided":
+      return ` & (${near} | ((vec4i(query) - keys) % vec4i(i32(W)) == vec4i()))`;
+    case "sinks":
+      return ` & (${near} | (keys < vec4i(i32(S))))`;
+  }
+};
+
 /**
  * The start of every pass. `visible` is the pattern: which keys the query at a position sees. Positions are i32, so
  * that what was never written can stand before 0.
  */
-export const prelude = (cache: Cache, { D }: { D: number }): string => `${cursorWgsl}
+export const prelude = (kind: Kind, { D }: { D: number }): string => `${cursorWgsl}
 const GROUP = H / K;
 const SCALE = inverseSqrt(f32(D));
 const OFFSETS = vec4i(0, 1, 2, 3);
 fn visible(query: i32, keys: vec4i) -> vec4<bool> {
-  return (keys >= vec4i()) & (keys <= vec4i(query))${cache === "ring" ? " & (keys > vec4i(query - i32(W)))" : ""};
+  return (keys >= vec4i()) & (keys <= vec4i(query))${seen(kind)};
 }
 fn largest(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn total(v: vec4f) -> f32 { return v.x + v.y + v.z + v.w; }
@@ -72,7 +113,7 @@ fn inHead(v: vec4f, d4: u32) -> vec4f {
   }
 }
 fn queryAt(i: u32, d4: u32) -> vec4f { return inHead(q[i + d4], d4); }
-${cache === "ring" ? ringWgsl : ""}`;
+${isPaged(kind) ? "" : ringWgsl}${kind === "sinks" ? sinksWgsl : ""}`;
 
 const ringWgsl = `
 // the positions in four slots, before a chunk that starts at \`start\`; negative where there is none
@@ -91,4 +132,12 @@ fn ringTiles(start: u32, t: u32, older: bool) -> vec2u {
   if (!older) { return vec2u(select(0u, expired - W, expired > W) / 4u, end); }
   if (start < W) { return vec2u(); }
   return vec2u(max(expired / 4u, end), W4);
+}`;
+
+const sinksWgsl = `
+fn afterSinks(keys: vec4i) -> vec4i { return select(keys, vec4i(-1), keys < vec4i(i32(S))); }
+fn sinkKeys(start: i32, n4: u32) -> vec4i {
+  let slots = vec4i(4 * i32(n4)) + OFFSETS;
+  if (n4 < S4) { return select(vec4i(-1), slots, slots < vec4i(i32(S))); }
+  return afterSinks(ringKeys(start, 4u * (n4 - S4)));
 }`;

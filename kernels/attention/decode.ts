@@ -1,10 +1,37 @@
 // One token a stream: scores, softmax and sums over the cache in splits, then one combination of the splits
 // (Dao et al. 2023, "Flash-Decoding"). Every key and value is read once for all query heads that share it.
 
-import { type Grid, type Pass, type Sizes, share, type Variant } from "../../engine/kernel.ts";
+import {
+  type Derived,
+  derived,
+  type Grid,
+  type Pass,
+  type Sizes,
+  type Variant,
+} from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { type Cache, NEVER, onPage, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import {
+  isPaged,
+  NEVER,
+  onPage,
+  pageSources,
+  prelude,
+  range,
+  ringSource,
+  type Source,
+  sinkSlots,
+  sinksSource,
+} from "./cache.ts";
+import {
+  gather,
+  gatheredScratch,
+  gatheredSlots,
+  gatheredSource,
+  gatheredTileWgsl,
+  gatheredWgsl,
+} from "./gather.ts";
+import type { Kind } from "./pattern.ts";
 
 type S = Sizes<Letter>;
 
@@ -19,32 +46,66 @@ function headsAtOnce({ H, K }: { H: number; K: number }, of = 1): number {
     .find((n) => group % n === 0 && n % of === 0)!;
 }
 
+/** Patterns that decode has variants for. */
+export type Decoded = Exclude<Kind, "materialised">;
+
+/** Slots that scores are kept for. */
+const slotsOf: Record<Decoded, Derived<Letter>> = {
+  full: derived("N", ["N"], ({ N }) => N),
+  window: derived("W", ["W"], ({ W }) => W),
+  sinks: sinkSlots,
+  ...gatheredSlots,
+};
+
 /** Names and counts that depend on where keys and values lie and on how many slots make a split. */
-function layout(cache: Cache, split: number) {
-  const letter = cache === "paged" ? ("N" as const) : ("W" as const);
+function layout(kind: Decoded, split: number) {
+  const slots = slotsOf[kind];
+  const splits = derived<Letter>(`(${slots.text})/${split}`, slots.letters, (s) =>
+    ceilDiv(slots.size(s), split),
+  );
+  /** Else there is one source, and `page` is 0. */
+  const overPages = kind === "full";
+  const sparse = kind === "local" || kind === "strided" ? kind : null;
+  const ring = kind === "sinks" ? { ...sinksSource, filled: "4u * S4 + " } : { ...ringSource, filled: "" };
   return {
-    letter,
-    stats: ["B", "H", share(letter, split), 2] as const,
-    partial: ["B", "H", share(letter, split), "D"] as const,
-    /** Splits of a plane of the source that a pass sees: a page, or the ring. */
-    splits: (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE / split : ceilDiv(s.W, split)),
-    sources: (s: { PAGES: number }) => (cache === "paged" ? pageSources(s.PAGES) : [ringSource]),
-    pages: (s: { PAGES: number }) => (cache === "paged" ? s.PAGES : 1),
-    wgsl: (s: S) => `${prelude(cache, s)}
+    overPages,
+    scores: ["B", "H", slots] as const,
+    stats: ["B", "H", splits, 2] as const,
+    partial: ["B", "H", splits, "D"] as const,
+    /** What stands before the passes: its scratch, how its bindings are seen, and itself. */
+    before: (workgroup: number) =>
+      sparse
+        ? {
+            scratch: { gathered: gatheredScratch(sparse) },
+            views: { kv: "f32", gathered: "vec4f" } as const,
+            passes: [gather(sparse, workgroup)],
+          }
+        : { scratch: {}, views: {}, passes: [] },
+    /** Slots of the source that a pass sees. */
+    slots: (s: S & { PAGE: number }) => (overPages ? s.PAGE : slots.size(s)),
+    /** Splits of a plane of that source. */
+    splits: (s: S & { PAGE: number }) => (overPages ? s.PAGE / split : splits.size(s)),
+    sources: (s: { PAGES: number }): Source[] =>
+      overPages ? pageSources(s.PAGES) : [sparse ? gatheredSource(sparse) : ring],
+    /** WGSL: tiles of a plane of that source. */
+    tiles: overPages ? "(PAGE / 4u)" : sparse ? "slots4()" : ring.tiles,
+    pages: (s: { PAGES: number }) => (overPages ? s.PAGES : 1),
+    wgsl: (s: S) => `${prelude(kind, s)}
 const SPLIT = ${split}u;
 const SPLIT4 = ${split / 4}u;
-fn slots4() -> u32 { return ${cache === "paged" ? "params.N / 4u" : "W4"}; }
-fn splits() -> u32 { return ${cache === "paged" ? "params.N / SPLIT" : "(W + SPLIT - 1u) / SPLIT"}; }
+${sparse ? gatheredWgsl(sparse) : `fn slots4() -> u32 { return ${overPages ? "params.N / 4u" : ring.tiles}; }`}
+fn splits() -> u32 { return (slots4() + SPLIT4 - 1u) / SPLIT4; }
 // slots that hold something to see; none in a frozen stream
 fn filled(b: u32) -> u32 {
-  return select(0u, ${cache === "paged" ? "position(b) + 1u" : "min(position(b), W)"}, count(b) > 0u);
+  return select(0u, ${sparse ? "reached(position(b))" : overPages ? "position(b) + 1u" : `${ring.filled}min(position(b), W)`}, count(b) > 0u);
 }`,
+    /** Of passes that read keys or values. */
+    reading: sparse ? gatheredTileWgsl : "",
     /** WGSL: `slot`, the first of the source's slots, and `origin`. */
-    place:
-      cache === "paged"
-        ? "let start = params.base + page * PAGE; let origin = i32(start);"
-        : "let start = 0u; let origin = i32(position(b));",
-    missing: cache === "paged" ? "page >= params.pages" : "page > 0u",
+    place: overPages
+      ? "let start = params.base + page * PAGE; let origin = i32(start);"
+      : "let start = 0u; let origin = i32(position(b));",
+    missing: overPages ? "page >= params.pages" : "page > 0u",
   };
 }
 
@@ -55,13 +116,13 @@ const launch = (count: (s: S & { PAGE: number; PAGES: number }) => number) => ({
   grid: (s: S & { PAGE: number; PAGES: number }): Grid => ceilDiv(count(s), 16),
 });
 
-/** One dispatch: y from every split's sums. The token's own key and value, if not in the cache, are one more split. */
-const combine = (cache: Cache, split: number): Pass<Letter> => ({
+/** One dispatch: y from every split's sums. The token's own key and value, if not in the cache yet, are one more split. */
+const combine = (kind: Decoded, split: number): Pass<Letter> => ({
   workgroup: ({ B, H, D }) => workgroupOf(B * H * ceilDiv(D, 4)),
   grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), workgroupOf(B * H * ceilDiv(D, 4))),
-  wgsl: (s) => `${layout(cache, split).wgsl(s)}
+  wgsl: (s) => `${layout(kind, split).wgsl(s)}
 ${
-  cache === "ring"
+  !isPaged(kind)
     ? `// the token's own key (kind 0) or value (kind 1)
 fn own(kind: u32, plane: u32, d4: u32) -> vec4f {
   let at = ((kind * B * K + plane) * D4 + d4) * 16u;
@@ -80,17 +141,17 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let used = (filled(b) + SPLIT - 1u) / SPLIT;
   let first = row * splits();
   ${
-    cache === "ring"
+    !isPaged(kind)
       ? `let plane = b * K + row % H / GROUP;
   var mine = 0.0;
   for (var k = 0u; k < D4; k++) { mine += dot(queryAt(row * D4, k), own(0u, plane, k)); }
-  mine *= SCALE;
+  ${kind === "sinks" ? `mine = select(mine * SCALE, ${NEVER}, position(b) < S);` : "mine *= SCALE;"}
   var top = mine;`
       : `var top = ${NEVER};`
   }
   for (var j = 0u; j < used; j++) { top = max(top, stats[first + j].x); }
   ${
-    cache === "ring"
+    !isPaged(kind)
       ? `let weight = exp(mine - top);
   var sum = weight;
   var v = weight * own(1u, plane, d4);`
@@ -105,16 +166,17 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 }`,
 });
 
-export function decodeVariants(cache: Cache): Record<string, Variant<Letter>> {
-  return { quad: tiles(cache, true), tiles: tiles(cache, false), split: workgroups(cache) };
+export function decodeVariants(kind: Decoded): Record<string, Variant<Letter>> {
+  return { quad: tiles(kind, true), tiles: tiles(kind, false), split: workgroups(kind) };
 }
 
 /**
  * Four passes without a barrier: scores of four slots a thread, softmax of a split a thread, four columns of a split's
  * sums a thread, combination. With `quad`, four lanes load a quarter each of what they share and pass it on.
  */
-function tiles(cache: Cache, quad: boolean): Variant<Letter> {
-  const at = layout(cache, 256);
+function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
+  const at = layout(kind, 256);
+  const before = at.before(16);
   const heads = (s: S) => headsAtOnce(s, quad ? 2 : 1);
   /** Tiles a step: enough that four lanes share the loads evenly. */
   const step = (s: S) => (quad && heads(s) % 4 !== 0 ? 2 : 1);
@@ -131,23 +193,31 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
   const rounded = (n: string) => (quad ? `((${n} + 3u) / 4u * 4u)` : n);
   const round = (n: number) => (quad ? 4 * ceilDiv(n, 4) : n);
-  const slots = (s: S & { PAGE: number }) => (cache === "paged" ? s.PAGE : s.W);
 
-  const scores = (s: S, { array, tiles, keys }: Source) => {
+  // four lanes that share their loads see the sinks, all of them, or none
+  const sinks = kind === "sinks";
+  const rowTiles = (s: S & { PAGE: number }) =>
+    sinks ? round(ceilDiv(s.S, 4)) + round(ceilDiv(s.W, 4)) : round(ceilDiv(at.slots(s), 4));
+  const row = sinks ? `(SINKS + ${rounded("W4")})` : rounded(at.tiles);
+  const tileOf = sinks
+    ? `let n4 = select(i % ROW - SINKS + S4, select(i % ROW, slots4(), i % ROW >= S4), i % ROW < SINKS);
+  let firstTile = select(i % ROW - i % 4u - SINKS + S4, i % ROW - i % 4u, i % ROW < SINKS);`
+    : "let n4 = i % ROW;";
+
+  const scores = (s: S, { array, tiles, keys, tile }: Source) => {
     const n = heads(s);
     const U = step(s);
-    return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, n4: u32, start: u32, origin: i32, lane: u32) {
+    return `${attribute}fn score_${array}(b: u32, plane: u32, head: u32, query: u32, n4: u32, start: u32, origin: i32, lane: u32) {
   ${range(n)
     .map((h) => `var s${h} = vec4f();`)
     .join(" ")}
   let row = (plane * ${tiles} + min(n4, ${tiles} - 1u)) * D4;
-  let query = (b * H + head) * D4;
   for (var d4 = 0u; d4 < D4; d4 += ${U}u) {
     ${shared(n * U, (j) => (U === 1 ? `queryAt(query + ${j} * D4, d4)` : `queryIn(query + ${j} % ${n}u * D4, d4 + ${j} / ${n}u)`))}
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${array}[row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}]; ${range(n)
+          `{ let tile = ${tile(`row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}`)}; ${range(n)
             .map((h) => `s${h} += tile * x${u * n + h};`)
             .join(" ")} }`,
       )
@@ -162,7 +232,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
 }`;
   };
 
-  const sums = (s: S, { array, tiles }: Source) => {
+  const sums = (s: S, { array, tiles, tile }: Source) => {
     const n = heads(s);
     const U = step(s);
     const shareAt = (j: string) =>
@@ -179,7 +249,7 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${array}[column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4]; ${range(n)
+          `{ let tile = ${tile(`column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4`)}; ${range(n)
             .map((h) => `o${h} += x${u * n + h} * tile;`)
             .join(" ")} }`,
       )
@@ -196,15 +266,19 @@ function tiles(cache: Cache, quad: boolean): Variant<Letter> {
     suits: "cpu",
     ...(quad ? { needs: ["subgroups" as const] } : {}),
     when: ({ T, H, K }) => T === 1 && (!quad || (H / K) % 2 === 0),
-    views: { q: "vec4f", y: "vec4f", chunk: "f32", scores: "vec4f", stats: "vec4f", partial: "vec4f" },
-    scratch: { scores: ["B", "H", at.letter], stats: at.stats, partial: at.partial },
+    views: {
+      ...{ q: "vec4f", y: "vec4f", chunk: "f32", scores: "vec4f", stats: "vec4f", partial: "vec4f" },
+      ...before.views,
+    },
+    scratch: { ...before.scratch, scores: at.scores, stats: at.stats, partial: at.partial },
     passes: [
+      ...before.passes,
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["scores"],
-        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * round(ceilDiv(slots(s), 4))),
-        wgsl: (s) => `${at.wgsl(s)}
+        ...launch((s) => at.pages(s) * s.B * s.K * (s.H / s.K / heads(s)) * rowTiles(s)),
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
 fn queryIn(i: u32, d4: u32) -> vec4f { return select(vec4f(), queryAt(i, min(d4, D4 - 1u)), d4 < D4); }
@@ -215,23 +289,29 @@ ${at
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
-  const ROW = ${rounded(at.sources(s)[0]!.tiles)};
-  let n4 = i % ROW;
+  ${
+    sinks
+      ? `const SINKS = ${rounded("S4")};
+  `
+      : ""
+  }let ROW = ${row};
+  ${tileOf}
   let block = i / ROW % BLOCKS;
   let b = i / ROW / BLOCKS % B;
   let page = i / ROW / BLOCKS / B;
   if (${at.missing}) { return; }
   ${at.place}
-  if (start + 4u * ${quad ? "(n4 - n4 % 4u)" : "n4"} >= filled(b)) { return; }
+  if (start + 4u * ${!quad ? "n4" : sinks ? "firstTile" : "(n4 - n4 % 4u)"} >= filled(b)) { return; }
   let head = block * HEADS;
   let plane = b * K + head / GROUP;
+  let query = (b * H + head) * D4${sinks ? " + select(0u, B * H * D4, i % ROW < SINKS)" : ""};
   let lane = local % 4u;
-  ${onPage(at.sources(s), ({ array }) => `score_${array}(b, plane, head, n4, start, origin, lane);`)}
+  ${onPage(at.sources(s), ({ array }) => `score_${array}(b, plane, head, query, n4, start, origin, lane);`)}
 }`,
       },
       {
         writes: ["scores", "stats"],
-        ...launch((s) => s.B * s.H * ceilDiv(s[at.letter], 256)),
+        ...launch((s) => s.B * s.H * at.stats[2].size(s)),
         wgsl: (s) => `${at.wgsl(s)}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -254,11 +334,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 }`,
       },
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["partial"],
         ...launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4))),
-        wgsl: (s) => `${at.wgsl(s)}
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
 fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
@@ -272,7 +352,7 @@ ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
   const COLUMNS = ${rounded("D4")};
-  const SPLITS = ${at.splits(s)}u;
+  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
   let d4 = i % COLUMNS;
   let split = i / COLUMNS % SPLITS;
   let block = i / COLUMNS / SPLITS % BLOCKS;
@@ -291,25 +371,26 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   ${onPage(at.sources(s), ({ array }) => `sum_${array}(b, plane, head, split * SPLIT4, length, from4, to, d4, lane);`)}
 }`,
       },
-      combine(cache, 256),
+      combine(kind, 256),
     ],
   };
 }
 
 /** A workgroup a split of 64 slots, scores and shares in workgroup memory; four lanes read a run of a key's tiles. */
-function workgroups(cache: Cache): Variant<Letter> {
-  const at = layout(cache, 64);
+function workgroups(kind: Decoded): Variant<Letter> {
+  const at = layout(kind, 64);
+  const before = at.before(64);
   const each = (s: S, code: (h: number) => string) => range(headsAtOnce(s)).map(code).join("\n  ");
-  const attend = (s: S, { array, tiles, keys }: Source) => {
+  const attend = (s: S, { array, tiles, keys, tile }: Source) => {
     const D4 = ceilDiv(s.D, 4);
     const parts = Math.max(1, Math.floor(64 / D4));
-    return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, origin: i32, to: u32, lane: u32) {
+    return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, length: u32, origin: i32, to: u32, lane: u32) {
   let n = lane / 4u;
-  let query = (b * H + head) * D4;
+  let query = (b * H + head) * D4${kind === "sinks" ? " + select(0u, B * H * D4, first + n < S4)" : ""};
   let row = (plane * ${tiles} + min(first + n, ${tiles} - 1u)) * D4;
   ${each(s, (h) => `var s${h} = vec4f();`)}
   for (var d4 = lane % 4u; d4 < D4; d4 += 4u) {
-    let tile = ${array}[row + d4];
+    let tile = ${tile("row + d4")};
     ${each(s, (h) => `s${h} += tile * queryAt(query + ${h}u * D4, d4);`)}
   }
   ${each(s, (h) => `work[${64 * h}u + lane] = s${h};`)}
@@ -336,14 +417,13 @@ function workgroups(cache: Cache): Variant<Letter> {
     }
     stats[to + lane * splits()] = vec4f(largest(tops), total(sums), 0.0, 0.0);
   }
-  let used = min(16u, ${tiles} - first);
   let column = ((B * K + plane) * ${tiles} + first) * D4;
   ${
     parts === 1
       ? `for (var d4 = lane; d4 < D4; d4 += WG) {
     ${each(s, (h) => `var o${h} = vec4f();`)}
-    for (var j = 0u; j < used; j++) {
-      let tile = ${array}[column + j * D4 + d4];
+    for (var j = 0u; j < length; j++) {
+      let tile = ${tile("column + j * D4 + d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
     ${each(s, (h) => `partial[(to + ${h}u * splits()) * D4 + d4] = o${h};`)}
@@ -351,8 +431,8 @@ function workgroups(cache: Cache): Variant<Letter> {
       : `let d4 = lane % D4;
   ${each(s, (h) => `var o${h} = vec4f();`)}
   if (lane < D4 * ${parts}u) {
-    for (var j = lane / D4; j < used; j += ${parts}u) {
-      let tile = ${array}[column + j * D4 + d4];
+    for (var j = lane / D4; j < length; j += ${parts}u) {
+      let tile = ${tile("column + j * D4 + d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
   }
@@ -374,15 +454,16 @@ function workgroups(cache: Cache): Variant<Letter> {
   return {
     suits: "gpu",
     when: ({ T }) => T === 1,
-    views: { q: "vec4f", y: "vec4f", chunk: "f32", stats: "vec4f", partial: "vec4f" },
-    scratch: { stats: at.stats, partial: at.partial },
+    views: { q: "vec4f", y: "vec4f", chunk: "f32", stats: "vec4f", partial: "vec4f", ...before.views },
+    scratch: { ...before.scratch, stats: at.stats, partial: at.partial },
     passes: [
+      ...before.passes,
       {
-        overPages: cache === "paged",
+        overPages: at.overPages,
         writes: ["stats", "partial"],
         workgroup: 64,
         grid: (s) => at.pages(s) * s.B * (s.H / headsAtOnce(s)) * at.splits(s),
-        wgsl: (s) => `${at.wgsl(s)}
+        wgsl: (s) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${headsAtOnce(s)}u;
 const BLOCKS = H / HEADS;
 var<workgroup> work: array<vec4f, 64 * HEADS>;
@@ -395,7 +476,7 @@ ${at
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg);
-  const SPLITS = ${at.splits(s)}u;
+  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
   let split = i % SPLITS;
   let block = i / SPLITS % BLOCKS;
   let b = i / SPLITS / BLOCKS % B;
@@ -404,13 +485,14 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ${at.place}
   let slot = start + split * SPLIT;
   if (slot >= filled(b)) { return; }
+  let length = min(SPLIT4, (filled(b) - slot + 3u) / 4u);
   let head = block * HEADS;
   let plane = b * K + head / GROUP;
   let to = (b * H + head) * splits() + slot / SPLIT;
-  ${onPage(at.sources(s), ({ array }) => `attend_${array}(b, plane, head, split * SPLIT4, origin, to, lane);`)}
+  ${onPage(at.sources(s), ({ array }) => `attend_${array}(b, plane, head, split * SPLIT4, length, origin, to, lane);`)}
 }`,
       },
-      combine(cache, 64),
+      combine(kind, 64),
     ],
   };
 }

@@ -5,42 +5,87 @@
 import { type Sizes, share, type Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { type Cache, inOrder, NEVER, pageSources, prelude, range, ringSource, type Source } from "./cache.ts";
+import {
+  chunkSource,
+  isPaged,
+  isSparse,
+  NEVER,
+  pageSources,
+  prelude,
+  range,
+  ringSource,
+  type Source,
+  sinksSource,
+} from "./cache.ts";
+import type { Kind } from "./pattern.ts";
 
 type S = Sizes<Letter>;
 
-const sources = (cache: Cache, s: { PAGES: number }): Source[] =>
-  cache === "paged" ? pageSources(s.PAGES) : [ringSource, inOrder("chunk", "T4")];
+const sources = (kind: Kind, s: { PAGES: number }): Source[] =>
+  isPaged(kind) ? pageSources(s.PAGES) : [kind === "sinks" ? sinksSource : ringSource, chunkSource(kind)];
 
-/** Calls `visit(source, first tile, end, origin)` for what queries from token `first` to position `last` may see. */
+/** WGSL: the next tiles [x, y) from n on with a key that a query from position `first` to `last` sees. */
+const nextTiles = (kind: Kind): string =>
+  kind === "local"
+    ? `fn nextTiles(n: u32, first: u32, last: u32) -> vec2u {
+  return vec2u(max(n, (max(first + 1u, W) - W) / 4u), last / 4u + 1u);
+}`
+    : `fn nextTiles(n: u32, first: u32, last: u32) -> vec2u {
+  // whole strides from the tile's first key to the last query: the run of keys there, and then all from one stride on
+  let behind = (last - min(4u * n, last)) / W * W;
+  let end = last - select(behind, 0u, behind <= W);
+  return vec2u(max(n, (max(first, max(behind, W)) - max(behind, W)) / 4u), end / 4u + 1u);
+}`;
+
+/**
+ * Calls `visit(source, first tile, end, origin, asking)` for what queries from token `first` to position `last` may see.
+ * `asking`: where in q the queries stand that ask it, for sinks.
+ */
 const visits = (
-  cache: Cache,
+  kind: Kind,
   s: { PAGES: number },
-  visit: (array: string, tiles: string, origin: string) => string,
+  visit: (array: string, tiles: string, origin: string, asking: string) => string,
 ) =>
-  cache === "paged"
+  isPaged(kind)
     ? range(s.PAGES)
         .map(
           (page) => `if (${page}u < params.pages) {
     let origin = params.base + ${page}u * PAGE;
-    let tiles = vec2u(0u, min(PAGE / 4u, (max(last + 1u, origin) - origin + 3u) / 4u));
-    ${visit(`kv${page}`, "tiles", "i32(origin)")}
+    let all = vec2u(0u, min(PAGE / 4u, (max(last + 1u, origin) - origin + 3u) / 4u));
+    ${
+      isSparse(kind)
+        ? `for (var n = 0u; n < all.y;) {
+      let tiles = min(nextTiles(n + origin / 4u, position(b) + first, last) - origin / 4u, all.yy);
+      ${visit(`kv${page}`, "tiles", "i32(origin)", "")}
+      n = tiles.y;
+    }`
+        : visit(`kv${page}`, "all", "i32(origin)", "")
+    }
   }`,
         )
         .join("\n  ")
     : `let start = position(b);
-  for (var older = 0u; older < 2u; older++) {
-    let tiles = ringTiles(start, first, older == 1u);
-    ${visit("ring", "tiles", "i32(start)")}
+  for (var part = 0u; part < ${kind === "sinks" ? 3 : 2}u; part++) {
+    ${
+      kind === "sinks"
+        ? `let sinks = part == 2u;
+    let tiles = select(ringTiles(start, first, part == 1u) + S4, vec2u(0u, min(S4, last / 4u + 1u)), sinks);`
+        : "let tiles = ringTiles(start, first, part == 1u);"
+    }
+    ${visit("ring", "tiles", "i32(start)", asked(kind, ", select(0u, B * T * H * D4, sinks)"))}
   }
   let tiles = vec2u(max(first + 1u, W) - W, last - start + 4u) / 4u;
-  ${visit("chunk", "tiles", "i32(start)")}`;
+  ${visit("chunk", "tiles", "i32(start)", asked(kind, ", 0u"))}`;
+
+/** Of sinks: what asks them stands after all that asks the rest. */
+const asked = (kind: Kind, wgsl: string) => (kind === "sinks" ? wgsl : "");
 
 /** WGSL conditions: this dispatch is the first, or the last, that matters to queries up to position `last`. */
-const isFirst = (cache: Cache) => (cache === "paged" ? "params.base == 0u" : "true");
-const isLast = (cache: Cache) => (cache === "paged" ? "last < params.base + params.pages * PAGE" : "true");
+const isFirst = (kind: Kind) => (isPaged(kind) ? "params.base == 0u" : "true");
+const isLast = (kind: Kind) => (isPaged(kind) ? "last < params.base + params.pages * PAGE" : "true");
 
-const common = (cache: Cache, s: S) => `${prelude(cache, s)}
+const common = (kind: Kind, s: S) => `${prelude(kind, s)}
+${isSparse(kind) ? nextTiles(kind) : ""}
 // vec4 index of a query's row in q and y; past the chunk's end, of the last
 fn rowOf(b: u32, h: u32, t: u32) -> u32 { return ((b * T + min(t, T - 1u)) * H + h) * D4; }
 // a query that is not valid sees nothing
@@ -58,20 +103,20 @@ fn sharesOf(s: mat4x4f, top: vec4f) -> mat4x4f {
 }
 fn scaled(o: mat4x4f, f: vec4f) -> mat4x4f { return mat4x4f(o[0] * f.x, o[1] * f.y, o[2] * f.z, o[3] * f.w); }`;
 
-const scratch = (cache: Cache): Pick<Variant<Letter>, "scratch"> =>
+const scratch = (kind: Kind): Pick<Variant<Letter>, "scratch"> =>
   // largest score and sum of four queries
-  cache === "paged" ? { scratch: { running: ["B", "H", share("T", 4), 8] } } : {};
-const writes = (cache: Cache) => (cache === "paged" ? { writes: ["running"] } : {});
+  isPaged(kind) ? { scratch: { running: ["B", "H", share("T", 4), 8] } } : {};
+const writes = (kind: Kind) => (isPaged(kind) ? { writes: ["running"] } : {});
 
-export function prefillVariants(cache: Cache): Record<string, Variant<Letter>> {
-  return { quadBlocks: blocks(cache, true), blocks: blocks(cache, false), flash: flash(cache) };
+export function prefillVariants(kind: Kind): Record<string, Variant<Letter>> {
+  return { quadBlocks: blocks(kind, true), blocks: blocks(kind, false), flash: flash(kind) };
 }
 
 /**
  * A thread owns four queries of a head and takes eight keys at a time; its sums of values stand in y. No barrier. With
  * `quad`, four lanes own 16 queries and load a quarter each of every tile of keys and values.
  */
-function blocks(cache: Cache, quad: boolean): Variant<Letter> {
+function blocks(kind: Kind, quad: boolean): Variant<Letter> {
   // tiles of four keys a step: more are little faster and take twice as long to compile
   const U = 2;
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
@@ -82,12 +127,12 @@ function blocks(cache: Cache, quad: boolean): Variant<Letter> {
       : `let tile = ${array}[${index}];`;
   const each = (code: (u: number) => string) => range(U).map(code).join("\n    ");
   const visit = ({ array, tiles, keys }: Source) => `
-${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, origin: i32, lane: u32) -> Running {
+${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, origin: i32, lane: u32${asked(kind, ", asking: u32")}) -> Running {
   var run = before;
   for (var n = first; n < end; n += ${U}u) {
     ${each((u) => `var s${u} = mat4x4f(); let n${u} = (at.plane * ${tiles} + ${u ? `min(n + ${u}u, end - 1u)` : "n"}) * D4;`)}
     for (var d4 = 0u; d4 < D4; d4++) {
-      let x = mat4x4f(${rows.map((r) => `queryAt(at.rows[${r}], d4)`).join(", ")});
+      let x = mat4x4f(${rows.map((r) => `queryAt(at.rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
       ${each((u) => `{ ${tile(array, `n${u} + d4`)} s${u} += tile * x; }`)}
     }
     ${each(
@@ -123,15 +168,15 @@ ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, 
       running: "vec4f",
       ...(quad ? { kv: "vec4f", ring: "vec4f", chunk: "vec4f" } : {}),
     },
-    ...scratch(cache),
+    ...scratch(kind),
     passes: [
       {
-        overPages: cache === "paged",
+        overPages: isPaged(kind),
         mostPages: 1,
-        ...writes(cache),
+        ...writes(kind),
         workgroup: 4,
         grid: (s) => ceilDiv(threads(s), 4),
-        wgsl: (s) => `${common(cache, s)}
+        wgsl: (s) => `${common(kind, s)}
 const SPAN = ${span}u;
 const QUERIES4 = (T + SPAN - 1u) / SPAN * (SPAN / 4u);
 struct Running { top: vec4f, sum: vec4f }
@@ -149,7 +194,7 @@ fn rescale(at: Place, factors: vec4f) {
     }
   }
 }
-${sources(cache, s).map(visit).join("\n")}
+${sources(kind, s).map(visit).join("\n")}
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
   let i = workgroupIndex(wg) * WG + local;
@@ -160,22 +205,22 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
   let lane = local % 4u;
   let first = t - t % SPAN;
   let at = Place(b * K + h / GROUP, t, vec4u(${rows.map((r) => `rowOf(b, h, t + ${r}u)`).join(", ")}), queries(b, t));
-  if (${isFirst(cache)}) { rescale(at, vec4f()); }
+  if (${isFirst(kind)}) { rescale(at, vec4f()); }
   if (first >= count(b)) { return; }
   let last = position(b) + min(first + SPAN, count(b)) - 1u;
   var run = Running(vec4f(${NEVER}), vec4f());
   ${
-    cache === "paged"
+    isPaged(kind)
       ? `if (last < params.base) { return; }
   let kept = ((b * H + h) * T4 + min(t / 4u, T4 - 1u)) * 2u;
   if (params.base > 0u) { run = Running(running[kept], running[kept + 1u]); }`
       : ""
   }
-  ${visits(cache, s, (array, tiles, origin) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
-  if (${isLast(cache)}) {
+  ${visits(kind, s, (array, tiles, origin, asking) => `run = visit_${array}(run, at, ${tiles}.x, ${tiles}.y, ${origin}, lane${asking});`)}
+  if (${isLast(kind)}) {
     rescale(at, select(vec4f(), 1.0 / run.sum, run.sum > vec4f()));
   }
-  ${cache === "paged" ? "else if (t < T) { running[kept] = run.top; running[kept + 1u] = run.sum; }" : ""}
+  ${isPaged(kind) ? "else if (t < T) { running[kept] = run.top; running[kept + 1u] = run.sum; }" : ""}
 }`,
       },
     ],
@@ -183,18 +228,18 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 }
 
 /** A workgroup owns 32 queries of a head and takes 64 keys at a time; shares pass through workgroup memory. */
-function flash(cache: Cache): Variant<Letter> {
+function flash(kind: Kind): Variant<Letter> {
   const rows = range(4);
   return {
     suits: "gpu",
     when: ({ T }) => T > 1,
     views: { q: "vec4f", y: "vec4f", running: "vec4f" },
-    ...scratch(cache),
+    ...scratch(kind),
     passes: [
       {
-        overPages: cache === "paged",
+        overPages: isPaged(kind),
         mostPages: 1,
-        ...writes(cache),
+        ...writes(kind),
         workgroup: 128,
         grid: ({ B, T, H }) => B * H * ceilDiv(T, 32),
         wgsl: (s) => {
@@ -202,14 +247,14 @@ function flash(cache: Cache): Variant<Letter> {
           const columns = range(ceilDiv(ceilDiv(s.D, 4), 16));
           const inside = (c: number) => (ceilDiv(s.D, 4) % 16 === 0 ? "" : `if (tk + ${16 * c}u < D4) `);
           const visit = ({ array, tiles, keys }: Source) => `
-fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32, origin: i32, lane: u32) {
+fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32, origin: i32, lane: u32${asked(kind, ", asking: u32")}) {
   let tq = lane / 16u;
   let tk = lane % 16u;
   for (var n = first; n < end; n += 16u) {
     var s = mat4x4f();
     let row = (plane * ${tiles} + min(n + tk, end - 1u)) * D4;
     for (var d4 = 0u; d4 < D4; d4++) {
-      s += ${array}[row + d4] * mat4x4f(${rows.map((r) => `queryAt(rows[${r}], d4)`).join(", ")});
+      s += ${array}[row + d4] * mat4x4f(${rows.map((r) => `queryAt(rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
     }
     let keys = ${keys("(n + tk)")};
     s = mat4x4f(${rows.map((r) => `mask(s[${r}], queries[${r}], keys, n + tk < end)`).join(", ")});
@@ -242,14 +287,14 @@ fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32,
 }`;
           const put = (c: number, value: string) =>
             `${inside(c)}{ ${rows.map((r) => `if (t + ${r}u < T) { y[rows[${r}] + tk + ${16 * c}u] = inHead(${value}[${r}], tk + ${16 * c}u); }`).join(" ")} }`;
-          return `${common(cache, s)}
+          return `${common(kind, s)}
 const BLOCKS = (T + 31u) / 32u;
 var<workgroup> exchange: array<vec4f, 128>;
 var<workgroup> parts: array<mat4x4f, 128>;
 var<private> top = vec4f(${NEVER});
 var<private> sum = vec4f();
 ${columns.map((c) => `var<private> o${c}: mat4x4f;`).join(" ")}
-${sources(cache, s).map(visit).join("\n")}
+${sources(kind, s).map(visit).join("\n")}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg);
@@ -264,12 +309,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let rows = vec4u(${rows.map((r) => `rowOf(b, h, t + ${r}u)`).join(", ")});
   if (first >= count(b)) {
     let none = mat4x4f();
-    if (${isFirst(cache)}) { ${columns.map((c) => put(c, "none")).join(" ")} }
+    if (${isFirst(kind)}) { ${columns.map((c) => put(c, "none")).join(" ")} }
     return;
   }
   let last = position(b) + min(first + 32u, count(b)) - 1u;
   ${
-    cache === "paged"
+    isPaged(kind)
       ? `if (last < params.base) { return; }
   let kept = ((b * H + h) * T4 + min(t / 4u, T4 - 1u)) * 2u;
   if (params.base > 0u) {
@@ -280,7 +325,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       : ""
   }
   let seen = queries(b, t);
-  ${visits(cache, s, (array, tiles, origin) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane);`)}
+  ${visits(kind, s, (array, tiles, origin, asking) => `visit_${array}(plane, rows, seen, ${tiles}.x, ${tiles}.y, ${origin}, lane${asking});`)}
   workgroupBarrier();
   exchange[lane] = sum;
   workgroupBarrier();
@@ -288,8 +333,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   for (var j = 0u; j < 16u; j++) { all += exchange[tq * 16u + j]; }
   var scale = select(vec4f(), 1.0 / all, all > vec4f());
   ${
-    cache === "paged"
-      ? `if (!(${isLast(cache)})) {
+    isPaged(kind)
+      ? `if (!(${isLast(kind)})) {
     scale = vec4f(1.0);
     if (tk == 0u && t < T) { running[kept] = top; running[kept + 1u] = all; }
   }`

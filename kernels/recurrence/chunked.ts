@@ -4,10 +4,11 @@
 // Decays stay products of numbers up to 1, taken step by step from a token back to the chunk's start: nothing is divided
 // by a decay and no exponent is formed, so that nothing can overflow and strong forgetting ends in zero.
 
+import { cursorWgsl } from "../../engine/cursor.ts";
 import { type Pass, share, type Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Recurrence, RecurrenceLetter } from "../recurrence.ts";
-import { columnsOf, each, largestDivisor, type S, sharedWgsl, valueText, when } from "./common.ts";
+import { columnsOf, each, largestDivisor, range, type S, sharedWgsl, valueText, when } from "./common.ts";
 
 /** Tokens of a chunk. */
 const CHUNK = 32;
@@ -28,38 +29,58 @@ const threads = (count: (s: S) => number): Pick<P, "workgroup" | "grid"> => ({
   workgroup: WORKGROUP,
   grid: (s) => ceilDiv(count(s), WORKGROUP),
 });
+const four = (text: (i: number) => string) => range(4).map(text).join(", ");
 const tilesOf = (s: S) => ceilDiv(s.Dv, 4) / columnsOf(s, COLUMNS);
 const loadValues = (s: S, columns: number) =>
   each(columns, (c) => {
     const value = (l: number) =>
       valueText(s, `values(token, hk) + (first + ${c}u) * 4u + ${l}u`, `(first + ${c}u) * 4u + ${l}u`);
-    return `let v${c} = vec4f(${[0, 1, 2, 3].map(value)});`;
+    return `let v${c} = vec4f(${four(value)});`;
   });
 
-/** The feature map of all keys, zero past the end of a row: a thread makes four numbers. */
-const keys = (r: Recurrence): P => ({
-  ...threads(({ B, T, Hk, Dk }) => B * T * Hk * ceilDiv(Dk, 4)),
-  writes: ["key"],
-  wgsl: `${sharedWgsl(r)}${main}
-  let d = i % Dk4 * 4u;
-  let row = i / Dk4;
-  if (row >= B * T * Hk) { return; }
-  let at = keys(row / Hk, row % Hk);
-  key[i] = vec4f(${[0, 1, 2, 3].map((l) => `select(0.0, feature(qkv[at + min(d + ${l}u, Dk - 1u)]), d + ${l}u < Dk)`)});
+/**
+ * The feature map of all keys, zero past the end of a row, and of all queries, four tokens side by side, zero past the
+ * end of a stream. A thread makes four numbers.
+ */
+const features = (r: Recurrence): P => ({
+  ...threads(({ B, T, Hq, Hk, Dk }) => B * T * Hk * ceilDiv(Dk, 4) + B * Hq * ceilDiv(T, 4) * Dk),
+  writes: ["key", "query"],
+  wgsl: `${sharedWgsl(r)}
+const KEYS = B * T * Hk * Dk4;${main}
+  if (i < KEYS) {
+    let d = i % Dk4 * 4u;
+    let row = i / Dk4;
+    let at = keys(row / Hk, row % Hk);
+    key[i] = vec4f(${four((l) => `select(0.0, feature(qkv[at + min(d + ${l}u, Dk - 1u)]), d + ${l}u < Dk)`)});
+    return;
+  }
+  let d = (i - KEYS) % Dk;
+  let row = (i - KEYS) / Dk;  // [b, h, t / 4]
+  let t = row % T4 * 4u;
+  let h = row / T4 % Hq;
+  let b = row / T4 / Hq;
+  if (b >= B || t >= count(b)) { return; }
+  let at = h % G * Dk + d;
+  query[i - KEYS] = SCALE * vec4f(${four((l) => `select(0.0, feature(qkv[queries(b * T + min(t + ${l}u, T - 1u), h / G) + at]), t + ${l}u < count(b))`)});
 }`,
 });
 
 /**
- * A thread owns four tokens of a query head and walks back from the last of them to the chunk's start. The four queries
- * stand side by side in w; each is zero until its own token is reached, and ends as what the chunk's first state sees.
+ * A thread owns four tokens of a query head and walks back from the last of them to the chunk's start. A query joins at
+ * its own token, and where there are decays ends as what it sees of the state at the chunk's start.
  */
 const scores = (r: Recurrence): P => ({
   ...threads(({ B, T, Hq }) => B * Hq * ceilDiv(T, 4)),
-  writes: ["scores", "query"],
+  writes: ["scores", ...(r.gated ? ["query"] : [])],
   wgsl: ({ Dk }) => {
     const quads = largestDivisor(ceilDiv(Dk, 4), ROWS);
     const component = (i: number) => `${i >> 2}.${"xyzw"[i & 3]}`;
-    return `${sharedWgsl(r)}${main}
+    const whole = Dk % 4 === 0;
+    const row = (d: number) =>
+      `i * Dk + ${whole ? `block * 4u + ${d}u` : `min(block * 4u + ${d}u, Dk - 1u)`}`;
+    const earlier = ceilDiv(Dk, 4) > quads ? "select(scores[at], vec4f(), block == 0u) + " : "";
+    return `${cursorWgsl}
+const G = Hq / Hk;${main}
   let t0 = i % T4 * 4u;
   let h = i / T4 % Hq;
   let b = i / T4 / Hq;
@@ -68,22 +89,33 @@ const scores = (r: Recurrence): P => ({
   if (t0 >= n) { return; }
   let start = t0 / CHUNK * CHUNK;
   for (var block = 0u; block < Dk4; block += ${quads}u) {
-    ${each(4 * quads, (d) => `var w${d} = vec4f();`)}
+    ${each(4 * quads, (d) => (r.gated ? `var w${d} = vec4f();` : `let w${d} = query[${row(d)}];`))}
     for (var s = min(t0 + 4u, n); s > start;) {
       s--;
-      if (s >= t0) {
-        let own = vec4u(0u, 1u, 2u, 3u) == vec4u(s - t0);
-        let at = queries(b * T + s, h / G) + h % G * Dk;
-        ${each(4 * quads, (d) => `{ let d = block * 4u + ${d}u; let q = SCALE * feature(qkv[at + min(d, Dk - 1u)]); w${d} = select(w${d}, vec4f(q), own & vec4<bool>(d < Dk)); }`)}
-      }
-      let at = ((b * T + s) * Hk + h / G) * Dk4 + block;
-      ${each(quads, (j) => `let k${j} = key[at + ${j}u];`)}
-      let score = i * CHUNK + s - start;
-      scores[score] = select(scores[score], vec4f(), block == 0u)
-        ${each(4 * quads, (d) => `+ w${d} * k${component(d)}`)};
-      ${when(r.gated, `${each(quads, (j) => `let a${j} = decay[at + ${j}u];`)} ${each(4 * quads, (d) => `w${d} *= a${component(d)};`)}`)}
+      ${when(
+        r.gated,
+        `if (s >= t0) {
+        let joins = vec4u(0u, 1u, 2u, 3u) == vec4u(s - t0);
+        ${each(4 * quads, (d) => `w${d} = select(w${d}, query[${row(d)}], joins);`)}
+      }`,
+      )}
+      let place = ((b * T + s) * Hk + h / G) * Dk4 + block;
+      ${each(quads, (j) => `let k${j} = key[place + ${j}u];`)}
+      let score = ${range(4 * quads)
+        .map((d) => `w${d} * k${component(d)}`)
+        .join(" + ")};
+      let at = i * CHUNK + s - start;
+      scores[at] = ${earlier}${r.gated ? "score" : "select(vec4f(), score, vec4u(0u, 1u, 2u, 3u) + t0 >= vec4u(s))"};
+      ${when(r.gated, `${each(quads, (j) => `let a${j} = decay[place + ${j}u];`)} ${each(4 * quads, (d) => `w${d} *= a${component(d)};`)}`)}
     }
-    ${each(4 * quads, (d) => `if (block * 4u + ${d}u < Dk) { query[i * Dk + block * 4u + ${d}u] = w${d}; }`)}
+    ${when(
+      r.gated,
+      each(
+        4 * quads,
+        (d) =>
+          `${when(!whole, `if (block * 4u + ${d}u < Dk) `)}{ query[i * Dk + block * 4u + ${d}u] = w${d}; }`,
+      ),
+    )}
   }
 }`;
   },
@@ -220,5 +252,5 @@ export const chunked = (r: Recurrence): Variant<RecurrenceLetter> => ({
     ...(r.gated ? { fade: ["B", chunks, "Hk", "Dk"] } : {}),
     ...(r.normalise ? { sums: ["B", chunks, "Hk", "Dk"] } : {}),
   },
-  passes: [keys(r), scores(r), ends(r), link(r), outputs(r)],
+  passes: [features(r), scores(r), ends(r), link(r), outputs(r)],
 });
