@@ -548,14 +548,14 @@ describe("the report's section", () => {
   });
 
   test("stands beside charts of what is kept, worked in and timed", () => {
-    expect([...document.querySelectorAll("figure svg")].map((svg) => svg.getAttribute("aria-label"))).toEqual(
-      [
-        "Bytes against context",
-        "Scratch against context, prompts",
-        "Generation: tokens a second against depth",
-        "Prompt: tokens a second",
-      ],
-    );
+    const charts = [...document.querySelectorAll("figure svg")].map((svg) => svg.getAttribute("aria-label"));
+    for (const wanted of [
+      "Bytes against context",
+      "Scratch against context, prompts",
+      "Generation: tokens a second against depth",
+      "Prompt: tokens a second",
+    ])
+      expect(charts).toContain(wanted);
     expect(document.toString()).not.toMatch(/NaN|undefined/);
   });
 
