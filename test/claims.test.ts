@@ -353,19 +353,19 @@ describe("growth", () => {
         points((n) => 4096 * n),
         0,
       ),
-    ).toEqual({ slope: 4096, exponent: expect.closeTo(1, 12), exact: true });
+    ).toEqual({ slope: 4096, exponent: expect.closeTo(1, 12), base: 0, exact: true });
     expect(
       growth(
         points(() => 77),
         null,
       ),
-    ).toEqual({ slope: 0, exponent: 0, exact: true });
+    ).toEqual({ slope: 0, exponent: 0, base: 77, exact: true });
     expect(
       growth(
         points((n) => 5 + 3 * n),
         null,
       ),
-    ).toEqual({ slope: 3, exponent: 1, exact: true });
+    ).toEqual({ slope: 3, exponent: 1, base: 5, exact: true });
     for (const p of [0.5, 1.5, 2, 3]) {
       expect(
         growth(

@@ -29,12 +29,11 @@ const workspace = (row: Row): number => row.mem_scratch ?? 0;
 /** What attention works in while prompts are read: the stored matrix, and the scratch of the kernel that stores none. */
 export function workingMemory({ rows }: Findings) {
   const flashRows = select(prompts(flash), rows);
-  const scratch = new Map(flashRows.map((row) => [row.n_prompt, workspace(row)]));
-  // the same weights, test and chunk: what is more is the matrix
-  const matrixRows = select(prompts(stored), rows).filter((row) => scratch.has(row.n_prompt));
-  const matrix = (row: Row) => workspace(row) - scratch.get(row.n_prompt)!;
-  const matrixGrowth = matrixRows.length < 2 ? null : growth(pointsOf(matrixRows, matrix), 0);
   const flashGrowth = growth(pointsOf(flashRows, workspace), null);
+  // what the same weights work in beside any matrix, at no tokens yet
+  const matrix = (row: Row) => workspace(row) - flashGrowth.base;
+  const matrixRows = select(prompts(stored), rows);
+  const matrixGrowth = matrixRows.length < 2 ? null : growth(pointsOf(matrixRows, matrix), 0);
   return { flashRows, flashGrowth, matrixRows, matrix, matrixGrowth };
 }
 
@@ -44,7 +43,7 @@ export function workingEvidence(working: ReturnType<typeof workingMemory>): Evid
     ...(matrixGrowth
       ? [
           exponentOf(
-            `score matrix as ${stored} keeps it: scratch beyond ${flash}'s on the same test`,
+            `score matrix as ${stored} keeps it: scratch beyond ${flash}'s at 0 tokens`,
             matrixGrowth,
             matrixRows,
             matrix,
@@ -61,10 +60,10 @@ export function workingEvidence(working: ReturnType<typeof workingMemory>): Evid
   ];
 }
 
-/** Where a page is full there is no slack: what is held is what the formula says. */
-export function pageEdges(rows: readonly Row[]): Row[] {
+/** Where a page is full there is no slack: what is held is what the formula says. All rows, where fewer than `least` are. */
+export function pageEdges(rows: readonly Row[], least = 3): Row[] {
   const full = rows.filter((row) => row.mem_kv === row.closed_kv);
-  return full.length >= 3 ? full : [...rows];
+  return full.length >= least ? full : [...rows];
 }
 
 /** Depth 0 ends within a page; three more depths end with one. */

@@ -3,7 +3,7 @@
 import type { Layers } from "../closed.ts";
 import { contextOf, type Row } from "../row.ts";
 import { formatBytes } from "../units.ts";
-import { flash } from "./attentionMemory.ts";
+import { flash, pageEdges } from "./attentionMemory.ts";
 import type { Claim, Evidence, Measurement } from "./claim.ts";
 import {
   arithmetic,
@@ -117,7 +117,8 @@ export const sparseAttention: Claim = {
     for (const arch of sparse) {
       const own = select(withPairs(arch), rows);
       const row = own.findLast((r) => contextOf(r) <= contextOf(full))!;
-      const bytes = growth(pointsOf(own, held), null);
+      const edges = pageEdges(own, 2);
+      const bytes = growth(pointsOf(edges, held), null);
       const memory = held(row) / held(full);
       const share = row.theory_pairs! / full.theory_pairs!;
       (memory < LESS ? less : same).push(arch);
@@ -128,11 +129,14 @@ export const sparseAttention: Claim = {
           cite(row, held(row)),
           cite(full, held(full)),
         ]),
-        slopeOf(`keys and values of ${arch}, for a token more`, bytes, own, held),
-        counted(`pairs that ${arch} scores over ${flash}'s, ${row.test}`, share, "ratio", [
-          cite(row, row.theory_pairs!),
-          cite(full, full.theory_pairs!),
-        ]),
+        slopeOf(`keys and values of ${arch}, for a token more`, bytes, edges, held),
+        arithmetic(
+          `pairs that ${arch} scores over ${flash}'s, ${row.test}`,
+          `${count(row.theory_pairs!)} / ${count(full.theory_pairs!)}`,
+          share,
+          "ratio",
+          "theory_pairs: the masks, counted",
+        ),
         ...quality(arch, rows),
       );
     }

@@ -112,7 +112,8 @@ export const figure = (value: number): string =>
 export function showValue({ kind, value, unit }: Pick<Evidence, "kind" | "value" | "unit">): string {
   switch (unit) {
     case "B":
-      return kind === "arithmetic" ? `${decimalBytes(value)} (${formatBytes(value)})` : formatBytes(value);
+      // as the claims count, and as computers do
+      return kind === "measurement" ? formatBytes(value) : `${decimalBytes(value)} (${formatBytes(value)})`;
     case "B/token":
       return `${figure(value)} B a token`;
     case "exponent":

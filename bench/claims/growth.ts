@@ -14,6 +14,8 @@ export interface Growth {
   slope: number;
   /** Of (y - base) against the tokens, fitted to the logarithms; 0 where y never changes. */
   exponent: number;
+  /** y at 0 tokens. */
+  base: number;
   /** Does every point lie on the fit, to rounding? */
   exact: boolean;
 }
@@ -29,17 +31,20 @@ const STEEPEST = 8;
  */
 export function growth(points: readonly Point[], base: number | null): Growth {
   const [first, last] = [points[0]!, points.at(-1)!];
-  if (points.every(({ y }) => y === first.y)) return { slope: 0, exponent: 0, exact: true };
+  if (points.every(({ y }) => y === first.y)) return { slope: 0, exponent: 0, base: first.y, exact: true };
   const slope = (last.y - first.y) / (last.tokens - first.tokens);
-  const straight = points.every(({ tokens, y }) => near(y, first.y + slope * (tokens - first.tokens)));
-  if (base === null && straight) return { slope, exponent: 1, exact: true };
-  const exponent =
-    base === null
-      ? solve(first, points[points.length >> 1]!, last)
-      : fitLine(points.map(({ tokens, y }) => [Math.log(tokens), Math.log(y - base)])).slope;
-  const factor = base === null ? null : (last.y - base) / last.tokens ** exponent;
-  const onFit = (p: Point) => factor !== null && near(p.y, base! + factor * p.tokens ** exponent);
-  return { slope, exponent, exact: points.every(onFit) };
+  if (base === null) {
+    const start = first.y - slope * first.tokens;
+    const straight = points.every(({ tokens, y }) => near(y, start + slope * tokens));
+    if (straight) return { slope, exponent: 1, base: start, exact: true };
+    const exponent = solve(first, points[points.length >> 1]!, last);
+    const factor = (last.y - first.y) / (last.tokens ** exponent - first.tokens ** exponent);
+    return { slope, exponent, base: last.y - factor * last.tokens ** exponent, exact: false };
+  }
+  const exponent = fitLine(points.map(({ tokens, y }) => [Math.log(tokens), Math.log(y - base)])).slope;
+  const factor = (last.y - base) / last.tokens ** exponent;
+  const exact = points.every(({ tokens, y }) => near(y, base + factor * tokens ** exponent));
+  return { slope, exponent, base, exact };
 }
 
 /** Exponent of time against tokens, from the fastest repetitions; its spread is what the two ends allow. */

@@ -55,8 +55,9 @@ export const claimsStyle = `
 .refuted { --tone: var(--series-6); }
 .undecided { --tone: var(--soft); }
 .claim { margin: 0 0 16px; padding: 16px 20px; border: 1px solid var(--line); border-left: 4px solid var(--tone); border-radius: 6px; background: var(--raised); }
-.claim h3 { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 12px; margin: 0 0 8px; }
-.claim .id { color: var(--soft); font-variant-numeric: tabular-nums; }
+.claim h3 { margin: 0 0 8px; line-height: 1.6; }
+.claim h3 .badge { margin-left: 8px; }
+.claim .id { margin-right: 12px; color: var(--soft); font-variant-numeric: tabular-nums; }
 .claim blockquote { margin: 0 0 10px; padding: 0; max-width: 84ch; color: var(--soft); font-style: italic; }
 .claim p { margin: 0; max-width: 84ch; }
 .claim details { margin: 12px 0 0; }
