@@ -1,7 +1,8 @@
 // What a run found beyond its rows, as tables of text: Markdown and the report print them.
 
 import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
-import { type Fit, searches } from "./fits.ts";
+import { type Fit, foundNumber, searches } from "./fits.ts";
+import { alternationAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
 import { formatBytes } from "./units.ts";
 
@@ -10,14 +11,23 @@ export interface Answer {
   title: string;
   /** How to read it. */
   note: string;
-  columns: { title: string; kind: "text" | "number" }[];
+  /** model: the name of one. text: on one line. prose: text that may take several. */
+  columns: { title: string; kind: "model" | "text" | "number" | "prose" }[];
   rows: string[][];
 }
 
-export function answersOf({ fits = [], crossovers = [] }: Results): Answer[] {
-  return [...searches.map((searched) => fitAnswer(fits, searched)), crossoverAnswer(crossovers)].filter(
-    (answer) => answer !== null,
-  );
+export function answersOf({
+  fits = [],
+  crossovers = [],
+  quality = [],
+  alternations = [],
+}: Results): Answer[] {
+  return [
+    ...searches.map((searched) => fitAnswer(fits, searched)),
+    crossoverAnswer(crossovers),
+    qualityAnswer(quality),
+    alternationAnswer(alternations),
+  ].filter((answer) => answer !== null);
 }
 
 /** How far each model goes. */
@@ -26,37 +36,38 @@ function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | nu
   if (shown.length === 0) return null;
   const { budget_bytes, budget_from } = shown.find((fit) => fit.budget_bytes !== null) ?? shown[0]!;
   const budget =
-    budget_bytes === null ? "" : `Budget: ${formatBytes(budget_bytes)}, weights included (${budget_from}). `;
+    budget_bytes === null ? "" : ` Budget: ${formatBytes(budget_bytes)}, weights included (${budget_from}).`;
   const number = (title: string) => ({ title, kind: "number" as const });
-  const text = (title: string) => ({ title, kind: "text" as const });
   const streams = searched === "streams";
-  const context = shown.find(({ n_context }) => n_context !== null)?.n_context ?? 0;
-  const most = (fit: Fit) => show(streams ? fit.n_parallel : fit.n_context, count);
+  const found = shown.find(({ n_context }) => n_context !== null);
+  const small = shown.find(({ small_context }) => small_context !== null)?.small_context ?? null;
   return {
-    title: streams ? `The most streams of ${count(context)} tokens` : "The longest context",
-    note:
-      "Really allocated, filled with random keys and values, and stepped through at no less than half the speed of one stream at " +
-      "a small context; found by doubling and bisecting to a sixteenth, the fastest of several rounds. " +
-      `${streams ? "Speed is that of all streams together. " : ""}${budget}`.trimEnd(),
+    title: streams
+      ? `The most streams${found ? ` of ${count(found.n_context!)} tokens` : ""}`
+      : "The longest context",
+    note: streams
+      ? "Searched in the same way; speeds are those of all streams together, against one stream at a small context."
+      : "Really allocated, filled with random keys and values, and stepped through at no less than half the speed at a small context; " +
+        `found by doubling and bisecting to within a sixteenth. A speed is that of the fastest of several rounds.${budget}`,
     columns: [
-      text("model"),
+      { title: "model", kind: "model" },
       number(streams ? "streams" : "tokens"),
       number("held in all"),
       number("state + kv"),
       number("t/s there"),
-      number("t/s small"),
-      text("what ended it"),
+      number(small === null ? "t/s" : `t/s at ${count(small)}`),
+      { title: "what ended it", kind: "prose" },
       number("probes"),
-      number("s"),
+      number("seconds"),
     ],
     rows: shown.map((fit) => [
       fit.model,
-      most(fit),
+      foundNumber(fit) ?? "none",
       show(fit.mem_live, formatBytes),
       show(fit.mem_state, (state) => formatBytes(state + (fit.mem_kv ?? 0))),
       show(fit.avg_ts, (ts) => ts.toFixed(1)),
       show(fit.small_ts, (ts) => ts.toFixed(1)),
-      `${fit.ended_by}: ${fit.reason}`,
+      fit.reason,
       String(fit.probes),
       fit.seconds.toFixed(1),
     ]),
@@ -86,10 +97,12 @@ function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
       "in brackets the 95% interval of a bootstrap over the repetitions, which does not know what else the machine did between two tests. " +
       `${repetitions < FEW_REPETITIONS ? few : ""}` +
       "Bytes: state and kv of one stream by the ledger, exact at every page's edge.",
-    columns: ["fixed state", "grows", "faster at decoding", "holds fewer bytes"].map((title) => ({
-      title,
-      kind: "text",
-    })),
+    columns: [
+      { title: "fixed state", kind: "model" },
+      { title: "grows", kind: "model" },
+      { title: "faster at decoding", kind: "prose" },
+      { title: "holds fewer bytes", kind: "prose" },
+    ],
     rows: shown.map(({ models, speed, bytes }) => [
       ...models,
       speed
@@ -108,7 +121,8 @@ const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
 function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
   const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
   if (depth !== null) {
-    const low = depth_low === null ? `before ${count(from_depth)}` : count(depth_low);
+    const start = from_depth === 0 ? "the start" : `before ${count(from_depth)}`;
+    const low = depth_low === null ? start : count(depth_low);
     const high = depth_high === null ? `past ${count(to_depth)}` : count(depth_high);
     return `${faster_last} from depth ${count(depth)} on [${low} to ${high}]`;
   }

@@ -7,14 +7,23 @@ import { checkpoints, modelFolder, project } from "./commandLine.ts";
 import { crossoversOf } from "./crossover.ts";
 import { identity } from "./fields.ts";
 import { type Fit, failedFit, fitLine, searches } from "./fits.ts";
-import { type BenchOptions, varyingFields } from "./flags.ts";
+import { type BenchOptions, testsOf, varyingFields } from "./flags.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
-import type { Environment, Field, Results, Row, Verdict } from "./row.ts";
+import {
+  type Alternation,
+  type Environment,
+  emptyQuality,
+  type Field,
+  type Quality,
+  type Results,
+  type Row,
+  type Verdict,
+} from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { type Subject, subjectsOf } from "./subject.ts";
-import { expandTests, type Test } from "./tests.ts";
+import type { Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -49,9 +58,11 @@ export class BenchRun {
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
   readonly #fits: Fit[] = [];
-  /** Name of the model in hand, and how many of its rows are finished. */
+  readonly #quality: Quality[] = [];
+  readonly #alternations: Alternation[] = [];
+  /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
-  #finished = 0;
+  #finished = { stages: 0, rows: 0 };
   #ended = false;
 
   /** Without a job, what the options ask for is run and kept. */
@@ -68,7 +79,8 @@ export class BenchRun {
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
-    this.#progress = wanted ? createProgress(job.plan.map(({ tests }) => tests)) : noProgress;
+    const before = options.quality ? ["quality"] : [];
+    this.#progress = wanted ? createProgress(job.plan.map(({ tests }) => [...before, ...tests])) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -85,7 +97,7 @@ export class BenchRun {
 
   /** Takes the folder away again where nothing came to lie in it. */
   async leaveNothingEmpty(): Promise<void> {
-    if (this.#made && this.#rows.length + this.#fits.length === 0) await rmdir(this.#folder).catch(() => {});
+    if (this.#made && this.#empty) await rmdir(this.#folder).catch(() => {});
   }
 
   /** Runs everything; after an abort what is finished is printed and kept. Throws what opening throws. */
@@ -103,22 +115,31 @@ export class BenchRun {
       this.#ended = true;
       this.#progress.clear();
     }
-    if (this.#rows.length + this.#fits.length === 0) return { failed: false, report: null };
+    if (this.#empty) return { failed: false, report: null };
     const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
+    const found = {
+      fits: this.#fits,
+      crossovers,
+      quality: this.#quality,
+      alternations: this.#alternations,
+    };
     const results: Results = {
       schema: "longtape/1",
       environment,
       rows: this.#rows,
-      ...(this.#fits.length > 0 ? { fits: this.#fits } : {}),
-      ...(crossovers.length > 0 ? { crossovers } : {}),
+      ...Object.fromEntries(Object.entries(found).filter(([, list]) => list.length > 0)),
     };
     this.#print((printer) => printer.footer(results));
     const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
-      this.#rows.some(({ status }) => status === "failed") ||
+      [...this.#rows, ...this.#quality].some(({ status }) => status === "failed") ||
       this.#fits.some(({ ended_by }) => ended_by === "failed");
     return { failed, report };
+  }
+
+  get #empty(): boolean {
+    return this.#rows.length + this.#fits.length + this.#quality.length === 0;
   }
 
   /** What a runtime tells. */
@@ -143,6 +164,13 @@ export class BenchRun {
         this.#fits.push(event.fit);
         this.#say(fitLine(event.fit));
         break;
+      case "quality":
+        this.#quality.push(event.quality);
+        this.#progress.done(this.#model, "quality", this.#finished.stages++);
+        break;
+      case "alternation":
+        this.#alternations.push(event.alternation);
+        break;
       case "hidden":
         this.#environment.tab_hidden = true;
         break;
@@ -161,7 +189,7 @@ export class BenchRun {
     this.#print((printer) => printer.header(this.#environment));
     for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;
-      this.#finished = 0;
+      this.#finished = { stages: 0, rows: 0 };
       try {
         await runtime.run(subject, tests);
       } catch (error) {
@@ -173,7 +201,9 @@ export class BenchRun {
           if (!this.#fits.some((fit) => fit.model === subject.model && fit.searched === searched))
             this.take({ type: "fit", fit: failedFit(subject, searched, { status: "failed", reason }) });
         }
-        for (const test of tests.slice(this.#finished)) {
+        if (this.#options.quality && this.#finished.stages === 0)
+          this.take({ type: "quality", quality: { ...emptyQuality(subject), status: "failed", reason } });
+        for (const test of tests.slice(this.#finished.rows)) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -186,7 +216,8 @@ export class BenchRun {
   #addRow(row: Row): void {
     this.#rows.push(row);
     this.#print((printer) => printer.row(row));
-    this.#progress.done(this.#model, row.test, this.#finished++);
+    this.#finished.rows++;
+    this.#progress.done(this.#model, row.test, this.#finished.stages++);
   }
 
   #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {
@@ -203,7 +234,7 @@ export class BenchRun {
 /** Every subject through every test. */
 function planOf(options: BenchOptions): Planned[] {
   const models = options.models.map(modelFolder);
-  const tests = expandTests(options);
+  const tests = testsOf(options);
   return subjectsOf({ ...options, models }, checkpoints, filesIn).map((subject) => ({ subject, tests }));
 }
 

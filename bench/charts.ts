@@ -335,7 +335,7 @@ export const frame = ({ document, width, height }: Canvas) => ({
   style: { fontSize: "12px" },
 });
 
-interface Ended {
+export interface Ended {
   label: string;
   colour: string;
   end: { x: number; y: number } | undefined;

@@ -5,6 +5,7 @@ import { runCommand } from "./commandLine.ts";
 import { ownEnvironment } from "./environment.ts";
 import { parseFlags } from "./flags.ts";
 import { openFile, openRuntime } from "./open.ts";
+import { QUALITY_TOKENS } from "./tests.ts";
 import { buildCommit, ownVersion } from "./versions.ts";
 
 await runCommand(async (argv, signal) => {
@@ -28,6 +29,9 @@ await runCommand(async (argv, signal) => {
     seed,
     maxBytes,
     fit: options.fit && { ...options.fit, freeBytes: process.availableMemory() },
+    fill: options.fill,
+    curve: options.curve !== null,
+    quality: options.quality ? QUALITY_TOKENS : null,
     build_commit: environment.build_commit,
     version: environment.versions.longtape ?? null,
   };

@@ -18,7 +18,8 @@ import {
   withLedger,
 } from "./estimateModel.ts";
 import { estimateJson, estimateMarkdown, listMarkdown } from "./estimateTable.ts";
-import { edits, integers, oneDash, twoDashes, UsageError } from "./flags.ts";
+import { edits, oneDash, twoDashes } from "./flags.ts";
+import { integers, UsageError } from "./flagValues.ts";
 import { presets } from "./presets.ts";
 import { shipped } from "./shipped.ts";
 import { CONFIG_FILE } from "./subject.ts";

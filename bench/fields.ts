@@ -4,18 +4,19 @@ import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import { closedFields, closedPairs, holdsScores, type Layers } from "./closed.ts";
-import type { MemoryFigures, TimeFigures } from "./measure.ts";
+import type { Held, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
 import type { Roof } from "./meters/roof.ts";
 import { filled, held, type Theory } from "./meters/theory.ts";
 import { emptyRow, type Row } from "./row.ts";
-import { timing } from "./stats.ts";
+import { quantile, timing } from "./stats.ts";
 import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 import { formatBytes } from "./units.ts";
 
 /** Bytes of an f32, the only element type so far. */
 const F32 = 4;
+const GIB = 2 ** 30;
 /** A process holds and returns memory in steps; a model smaller than this is lost in them. */
 const RESIDENT_NOISE = 64 * 2 ** 20;
 
@@ -87,12 +88,13 @@ export function closedHeld(closed: ReturnType<typeof closedOf>, layers: Layers[]
 }
 
 export function memoryFields(
-  { live, peak, asked, resident }: MemoryFigures,
+  { live, peak, asked, resident }: Held,
   before: Resident | null,
   theory: Theory,
   literature: number | null,
   test: Test,
 ): Partial<Row> {
+  const carried = live.state + live.kv;
   return {
     ...byCategory("mem", live),
     mem_live: total(live),
@@ -101,9 +103,19 @@ export function memoryFields(
     ...residentFields(asked, resident, before),
     theory_err_pct: 100 * (asked / total(theory.bytes) - 1),
     overhead_pct: literature && 100 * (asked / literature - 1),
-    bytes_per_token: (live.state + live.kv) / (test.n_parallel * held(test)),
+    bytes_per_token: carried / (test.n_parallel * held(test)),
+    ...streamFields(carried, test.n_parallel),
   };
 }
+
+/** Streams share the weights, so a GiB beside them is a GiB of streams. */
+export const streamFields = (
+  carried: number,
+  streams: number,
+): Pick<Row, "bytes_per_stream" | "streams_per_gib"> => ({
+  bytes_per_stream: carried / streams,
+  streams_per_gib: carried > 0 ? (GIB * streams) / carried : null,
+});
 
 function residentFields(
   asked: number,
@@ -124,19 +136,35 @@ function residentFields(
 }
 
 export function timeFields(
-  { samplesNs, ttftNs, gpuNs, submitsPerToken }: TimeFigures,
+  { samplesNs, latenciesNs, ttftNs, gpuNs, submitsPerToken }: TimeFigures,
+  theory: Theory,
+  roof: Roof,
+  test: Test,
+): Partial<Row> {
+  return {
+    ...speedFields({ samplesNs, latenciesNs }, theory, roof, test),
+    ttft_ns: ttftNs,
+    gpu_ns: gpuNs,
+    submits_per_token: submitsPerToken,
+  };
+}
+
+/** What follows from times alone. */
+export function speedFields(
+  { samplesNs, latenciesNs }: Pick<TimeFigures, "samplesNs" | "latenciesNs">,
   { bytesMoved, dispatches }: Theory,
   { readGbs, dispatchNs }: Roof,
   test: Test,
 ): Partial<Row> {
   const figures = timing(samplesNs, test.n_parallel * (test.n_prompt + test.n_gen));
+  const latency = (q: number) => (latenciesNs.length > 0 ? quantile(latenciesNs, q) : null);
   // 1e9 bytes a second are a byte a nanosecond
   return {
     ...figures,
-    ttft_ns: ttftNs,
-    gpu_ns: gpuNs,
+    avg_ts_stream: figures.avg_ts / test.n_parallel,
+    latency_p50_ns: latency(0.5),
+    latency_p95_ns: latency(0.95),
     predicted_ns: bytesMoved / readGbs + dispatches * dispatchNs,
-    submits_per_token: submitsPerToken,
     roof_gbs: readGbs,
     roof_fraction: bytesMoved / figures.avg_ns / readGbs,
   };

@@ -12,9 +12,16 @@ export interface Fill {
 /** Tokens of one stream that are handed over at once. */
 const PIECE_TOKENS = 2 ** 16;
 
-/** `count` tokens in pieces of whole chunks: a list of a long context's ids would not fit into JavaScript's memory. */
-export function* pieces(count: number, chunk: number): Generator<number, void, void> {
-  const most = Math.max(1, Math.floor(PIECE_TOKENS / chunk)) * chunk;
+/**
+ * `count` tokens in pieces of whole chunks, `chunks` of them where that is said: a list of a long context's ids would not
+ * fit into JavaScript's memory.
+ */
+export function* pieces(
+  count: number,
+  chunk: number,
+  chunks = Math.max(1, Math.floor(PIECE_TOKENS / chunk)),
+): Generator<number, void, void> {
+  const most = chunks * chunk;
   for (let left = count; left > 0; left -= most) yield Math.min(left, most);
 }
 
@@ -36,7 +43,8 @@ export async function fillFor(model: Model, text: string, tokens: number, seed: 
   };
 }
 
-async function encode(model: Model, text: string, tokens: number): Promise<number[]> {
+/** Tokens of the text: `tokens` of them or more, where it has as many. */
+export async function encode(model: Model, text: string, tokens: number): Promise<number[]> {
   const tokenizer = await model.tokenizer();
   const some = tokenizer.encode(text.slice(0, CHARACTERS_A_TOKEN * tokens));
   return some.length >= tokens ? some : tokenizer.encode(text);

@@ -45,7 +45,7 @@ const ROUND_TOKENS = 8;
 /** A round of steps that take as long is one step. */
 const LONG_STEP_MS = 100;
 /** No round begins later. */
-const TIMED_MS = 2000;
+const TIMED_MS = 1000;
 /** One token that is fed, one that is generated before the rounds, and the rounds'. */
 const TIMED_TOKENS = 2 + ROUNDS * ROUND_TOKENS;
 /** What filling a cache takes for a moment beside the session. */
@@ -106,7 +106,7 @@ async function search(request: FitRequest, seconds: () => number): Promise<Searc
   const probe = async (n: number): Promise<Probed<Found, End>> => {
     const spent = seconds() - begun;
     if (spent + last > mostSeconds)
-      return { fits: null, why: { by: "time", reason: `no end found in ${mostSeconds} s` } };
+      return { fits: null, why: { by: "time", reason: `${mostSeconds} s are used up` } };
     const probed = await fastEnough(request, shape(n), small, first.found.ts);
     last = seconds() - begun - spent;
     return probed;
@@ -121,14 +121,16 @@ async function search(request: FitRequest, seconds: () => number): Promise<Searc
     resolution: RESOLUTION,
     probes: MOST_PROBES,
   });
-  const spent: End = { by: "probes", reason: `no end found in ${MOST_PROBES} probes` };
-  const end = refused?.why ?? (stopped === "probes" ? spent : stopped) ?? limit.end;
+  const cut: End | null =
+    stopped === "probes" ? { by: "probes", reason: `${MOST_PROBES} probes are used up` } : stopped;
+  const end = refused?.why ?? cut ?? limit.end;
+  const loosely = refused && cut ? `; not known more closely: ${cut.reason}` : "";
   const bytes = largest?.found.bytes;
   return {
     n_context: largest && shape(largest.n).context,
     n_parallel: largest && shape(largest.n).streams,
     ended_by: end.by,
-    reason: end.reason,
+    reason: `${end.reason}${loosely}`,
     mem_live: bytes ? total(bytes) : null,
     mem_state: bytes?.state ?? null,
     mem_kv: bytes?.kv ?? null,
@@ -204,10 +206,10 @@ async function fastEnough(
 ): Promise<Probed<Found, End>> {
   let small_ts = firstTs;
   for (let left = SPEED_TRIES - 1; ; left--) {
-    const wanted = (request.leastSpeed ?? LEAST_SPEED) * small_ts;
-    const probed = await tried(request, shape, wanted);
+    const probed = await tried(request, shape);
     if (!probed.fits) return probed;
-    if (probed.found.ts >= wanted) return { fits: true, found: { ...probed.found, small_ts } };
+    if (probed.found.ts >= (request.leastSpeed ?? LEAST_SPEED) * small_ts)
+      return { fits: true, found: { ...probed.found, small_ts } };
     if (left === 0) {
       const reason = `${words(shape)}: ${rate(probed.found.ts)}, less than half of ${rate(small_ts)} at ${count(small.context)} tokens`;
       return { fits: false, why: { by: "speed", reason } };
@@ -217,12 +219,8 @@ async function fastEnough(
   }
 }
 
-/** Really allocates it, and takes steps at its end until they are as fast as wanted, or cannot be. */
-async function tried(
-  request: FitRequest,
-  shape: Shape,
-  wanted = Number.POSITIVE_INFINITY,
-): Promise<Probed<Omit<Found, "small_ts">, End>> {
+/** Really allocates it, and takes steps at its end. */
+async function tried(request: FitRequest, shape: Shape): Promise<Probed<Omit<Found, "small_ts">, End>> {
   const { model, machine, budget, seed } = request;
   await request.onProbe(words(shape));
   let session: Session | null = null;
@@ -231,7 +229,7 @@ async function tried(
     await session.reserve(shape.context);
     await session.fillCache(Math.max(0, shape.context - TIMED_TOKENS), seed);
     await session.prefill(session.streams.map(() => [0]));
-    const ts = await fastest(session, wanted);
+    const ts = await fastest(session);
     await machine.idle();
     return { fits: true, found: { bytes: session.memory(), ts } };
   } catch (error) {
@@ -242,8 +240,8 @@ async function tried(
   }
 }
 
-/** Tokens a second, all streams together, of the fastest round up to the first that is as fast as wanted. */
-async function fastest(session: Session, wanted: number): Promise<number> {
+/** Tokens a second, all streams together, of the fastest round. */
+async function fastest(session: Session): Promise<number> {
   const timed = async (tokens: number): Promise<number> => {
     const started = performance.now();
     await Promise.all(
@@ -258,10 +256,9 @@ async function fastest(session: Session, wanted: number): Promise<number> {
   const started = performance.now();
   let stepMs = await timed(1);
   const tokens = stepMs < LONG_STEP_MS ? ROUND_TOKENS : 1;
-  const rate = () => (1000 * session.streams.length) / stepMs;
-  for (let round = 1; round < ROUNDS && rate() < wanted && performance.now() - started < TIMED_MS; round++)
+  for (let round = 1; round < ROUNDS && performance.now() - started < TIMED_MS; round++)
     stepMs = Math.min(stepMs, await timed(tokens));
-  return rate();
+  return (1000 * session.streams.length) / stepMs;
 }
 
 /** Throws what is no refusal. */

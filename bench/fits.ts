@@ -108,8 +108,17 @@ export function budgetOf(
 const count = (n: number): string => n.toLocaleString("en-US");
 
 /** In a sentence. */
-export function fitLine({ model, searched, n_context, n_parallel, reason }: Fit): string {
-  const streams = n_parallel === 1 ? "1 stream" : `${count(n_parallel ?? 0)} streams`;
-  const found = n_context === null ? "none" : searched === "context" ? `${count(n_context)} tokens` : streams;
-  return `${model}: ${searched === "context" ? "longest context" : "most streams"}: ${found} (${reason})`;
+export function fitLine(fit: Fit): string {
+  const { model, searched, reason } = fit;
+  const streams = fit.n_parallel === 1 ? "stream" : "streams";
+  const [what, unit] = searched === "context" ? ["longest context", "tokens"] : ["most streams", streams];
+  const number = foundNumber(fit);
+  return `${model}: ${what}: ${number === null ? "none" : `${number} ${unit}`} (${reason})`;
+}
+
+/** What was searched, as text; marked where nothing says that there is not more. */
+export function foundNumber({ searched, n_context, n_parallel, ended_by }: Fit): string | null {
+  const n = searched === "context" ? n_context : n_parallel;
+  const open = ended_by === "end" || ended_by === "time" || ended_by === "probes";
+  return n === null ? null : `${open ? "≥ " : ""}${count(n)}`;
 }

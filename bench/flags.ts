@@ -1,11 +1,23 @@
 import { Command, CommanderError, Option } from "commander";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
+import {
+  bytes,
+  integer,
+  integers,
+  maxTokens,
+  oneOf,
+  onlyF32,
+  pair,
+  seconds,
+  UsageError,
+  words,
+} from "./flagValues.ts";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
 import { benchArchs } from "./shipped.ts";
-import { expandTests, type TestLists, testName } from "./tests.ts";
-import { parseBytes } from "./units.ts";
+import { curveTests, expandTests, type Test, type TestLists, testName } from "./tests.ts";
 
+export { UsageError } from "./flagValues.ts";
 export { expandTests, type Test, testName } from "./tests.ts";
 
 /** What the bench was asked to do. Lists are in the order given. */
@@ -16,6 +28,11 @@ export interface BenchOptions extends TestLists {
   peers: string[];
   /** How far each model goes is searched, the most streams at this context; null: not asked for. */
   fit: { context: number } | null;
+  /** Tokens between the rows of one long stream, which takes the place of the tests; null: tests. */
+  curve: number | null;
+  quality: boolean;
+  /** What depth is filled with where a model has a cache. */
+  fill: "text" | "random";
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
@@ -43,21 +60,14 @@ export interface BenchOptions extends TestLists {
 
 export type Parsed = { options: BenchOptions } | { help: string };
 
-/** A command line that cannot be run: one sentence, exit code 2. */
-export class UsageError extends Error {
-  override name = "UsageError";
-  readonly exitCode = 2;
-}
-
 const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], ubatches: [512], repetitions: 5 };
 const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitions: 2 };
 const promptDepths = [0];
 /** Tokens that each of the streams holds whose number --fit searches, where -d does not say. */
 const fitContext = 1024;
 
-/** Most tokens of a context: positions are u32 on the GPU, and the host counts prompt, depth and generation. */
-const maxTokens = 2 ** 30;
-const maxListLength = 1000;
+/** Most rows of one long stream. */
+const maxStretches = 4096;
 /** Most ids of a prompt, all streams together: they are made before the clock starts. */
 const maxPromptIds = 2 ** 26;
 
@@ -74,6 +84,14 @@ A flag that is given replaces only its own default; -d holds for every test;
 -p 0 or -n 0 leaves that kind out.
 --fit alone gives no rows; with -p, -n, -pg or --quick they follow.
 
+--curve K streams text through each model once, to the largest -d, and gives a
+row for every K tokens: bytes, tokens a second, latencies of its chunks (-ub 1:
+of single tokens). A state of fixed size must not grow on the way, no logit may
+cease to be finite; in the end generation there is timed against generation at
+depth 0, by turns.
+--quality by itself times nothing: add -p, -n, -pg, -d, --quick or --curve for
+rows beside it.
+
 Examples:
   npm run bench -- --quick
       every shipped model, a first impression
@@ -89,6 +107,12 @@ Examples:
       rows for a script, a table for you
   npm run bench -- --fit --max-bytes 1GiB
       how long a context, and how many streams of 1024 tokens, each model bears
+  npm run bench -- -a gru,mamba --curve 65536 -d 1048576
+      a million tokens, a row every 65,536
+  npm run bench -- -a llama -p 0 -n 16 -d 262144 --fill random
+      generation after a long context that is not computed but made up
+  npm run bench -- --quality
+      bits a byte beside bytes of state
   npm run bench -- --list-devices
       the adapters that WebGPU offers
 
@@ -152,6 +176,21 @@ const table: Flag[] = [
     flags: "--ub, --ubatch-size <n>",
     help: "most tokens of a prompt in one chunk (default: 512)",
     list: true,
+    group: "What to run:",
+  },
+  {
+    flags: "--curve <k>",
+    help: "instead of tests one long stream to the largest -d: a row every k tokens",
+    group: "What to run:",
+  },
+  {
+    flags: "--quality",
+    help: "bits a byte of text that the shipped models have not seen: by windows, and over a stream of 16,384 bytes",
+    group: "What to run:",
+  },
+  {
+    flags: "--fill <what>",
+    help: "what depth is made of: text, fed; or random: keys and values that a kernel writes, where a model has a cache (default: text)",
     group: "What to run:",
   },
   {
@@ -275,12 +314,30 @@ type Given = Partial<
     string[]
   > &
     Record<
-      "dtype" | "cacheTypeK" | "cacheTypeV" | "repetitions" | "delay" | "seed" | "tune" | "maxBytes",
+      | "curve"
+      | "fill"
+      | "dtype"
+      | "cacheTypeK"
+      | "cacheTypeV"
+      | "repetitions"
+      | "delay"
+      | "seed"
+      | "tune"
+      | "maxBytes",
       string
     > &
     Record<"runtime" | "browser" | "output" | "outputErr" | "out", string> &
     Record<
-      "quick" | "fit" | "warmup" | "software" | "listDevices" | "open" | "progress" | "verbose" | "help",
+      | "quality"
+      | "quick"
+      | "fit"
+      | "warmup"
+      | "software"
+      | "listDevices"
+      | "open"
+      | "progress"
+      | "verbose"
+      | "help",
       boolean
     >
 >;
@@ -291,18 +348,24 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   const noRows = given.fit === true && !asked;
   const base = given.quick ? quick : noRows ? { ...full, p: [], n: [] } : full;
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
+  // what was asked for is run: by itself, quality is all of it
+  const tested =
+    !given.quality || [given.nPrompt, given.nGen, given.pg, given.nDepth, given.quick].some(Boolean);
   const options: BenchOptions = {
     models: words(given.model),
     archs: words(given.arch).map((name) => archNamed(name, archs)),
     peers: given.peer ? words(given.peer).map((name) => oneOf("--peer", name, ["longtape"])) : ["longtape"],
-    prompts: given.nPrompt ? integers("-p", given.nPrompt, 0) : base.p,
-    gens: given.nGen ? integers("-n", given.nGen, 0) : base.n,
+    prompts: given.nPrompt ? integers("-p", given.nPrompt, 0) : tested ? base.p : [],
+    gens: given.nGen ? integers("-n", given.nGen, 0) : tested ? base.n : [],
     promptGens: (given.pg ?? []).map(pair),
     promptDepths: depths ?? promptDepths,
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
     ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
     fit: given.fit ? { context: Math.max(0, ...(depths ?? [])) || fitContext } : null,
+    curve: given.curve ? integer("--curve", given.curve, 1, maxTokens) : null,
+    quality: given.quality ?? false,
+    fill: oneOf("--fill", given.fill ?? "text", ["text", "random"]),
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
     warmup: given.warmup ?? true,
@@ -324,8 +387,9 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     verbose: given.verbose ?? false,
     open: given.open ?? false,
   };
-  const tests = expandTests(options);
-  if (tests.length === 0 && !options.fit)
+  checkModes(given, options);
+  const tests = testsOf(options);
+  if (tests.length === 0 && !options.fit && !options.quality)
     throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
   for (const { n_prompt, n_gen, n_depth, n_parallel } of tests) {
     const tokens = n_prompt + n_gen + n_depth;
@@ -343,17 +407,48 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   return options;
 }
 
-/** Fields that a table must show because the rows will differ in them. */
-export function varyingFields(options: BenchOptions): Field[] {
-  const lists: [Field, readonly unknown[]][] = [
-    ["peer", options.peers],
-    ["n_parallel", options.streams],
-    ["n_ubatch", options.ubatches],
-  ];
-  return lists
-    .filter(([, list]) => list.length > 1 || (list === options.streams && list[0] !== 1))
-    .map(([field]) => field);
+/** All that is to be run on each model. */
+export function testsOf(options: BenchOptions): Test[] {
+  const { curve, genDepths } = options;
+  return curve === null ? expandTests(options) : curveTests(curve, Math.max(...genDepths), options);
 }
+
+/** Refuses flags that say nothing beside one another. */
+function checkModes(given: Given, { curve, fill, genDepths }: BenchOptions): void {
+  if (curve === null) return;
+  for (const [flag, value] of [
+    ["-p", given.nPrompt],
+    ["-n", given.nGen],
+    ["-pg", given.pg],
+    ["-r", given.repetitions],
+  ] as const)
+    if (value) throw new UsageError(`--curve streams a text once to the largest -d, found ${flag} beside it`);
+  if (fill === "random")
+    throw new UsageError("--curve streams a text, found --fill random beside it, wanted --fill text");
+  const depth = Math.max(...genDepths);
+  if (curve > depth)
+    throw new UsageError(`--curve: found ${curve} tokens a row, wanted at most the largest -d, ${depth}`);
+  if (depth / curve > maxStretches)
+    throw new UsageError(
+      `--curve: a row every ${curve} of ${depth} tokens are ${Math.ceil(depth / curve)} rows, wanted at most ${maxStretches}`,
+    );
+}
+
+/** Fields that a table must show because the rows will differ in them, or because they were asked for. */
+export function varyingFields(options: BenchOptions): Field[] {
+  const { peers, streams, ubatches, fill, curve, quality } = options;
+  const ofStreams: Field[] = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
+  return [
+    ...when(peers.length > 1, ["peer"]),
+    ...when(streams.length > 1 || streams[0] !== 1, ofStreams),
+    ...when(ubatches.length > 1, ["n_ubatch"]),
+    ...when(fill !== "text", ["fill"]),
+    ...when(curve !== null, ["latency_p50_ns", "latency_p95_ns"]),
+    ...when(quality, ["bits_per_byte"]),
+  ];
+}
+
+const when = (condition: boolean, fields: Field[]): Field[] => (condition ? fields : []);
 
 /**
  * Rewrites a command line for commander: one dash before several letters becomes two, "_" in a flag "-"; a flag
@@ -419,17 +514,6 @@ export function edits(a: string, b: string): number {
 export const oneDash = (flags: string): string =>
   flags.replace(/^--\w+(?=[ ,])/, (word) => (singleDash.includes(word) ? word.slice(1) : word));
 
-const words = (lists: string[] | undefined): string[] =>
-  (lists ?? []).flatMap((list) => list.split(",")).filter((word) => word !== "");
-
-function oneOf<const T extends string>(flag: string, found: string, wanted: readonly T[]): T {
-  const match = wanted.find((name) => name === found);
-  if (match === undefined) {
-    throw new UsageError(`${flag}: found ${JSON.stringify(found)}, wanted one of ${wanted.join(", ")}`);
-  }
-  return match;
-}
-
 /** A shipped model's architecture, or a hybrid's list of layers as it is written shortest. */
 function archNamed(found: string, archs: readonly string[]): string {
   if (!found.startsWith(HYBRID)) return oneOf("-a", found, [...archs, `${HYBRID}<layers>`]);
@@ -438,87 +522,4 @@ function archNamed(found: string, archs: readonly string[]): string {
   } catch (error) {
     throw new UsageError(`-a: ${(error as Error).message}`);
   }
-}
-
-function onlyF32(flag: string, found: string | undefined): "f32" {
-  if (found === undefined || found === "f32") return "f32";
-  throw new UsageError(`${flag}: ${JSON.stringify(found)} is not supported yet, wanted f32`);
-}
-
-function integer(flag: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < least || value > most) {
-    throw new UsageError(
-      `${flag}: found ${JSON.stringify(text)}, wanted a whole number from ${least} to ${most}`,
-    );
-  }
-  return value;
-}
-
-/** 1,2,3 and first-last, first-last+step, first-last*factor. Throws UsageError. */
-export function integers(flag: string, lists: string[], least: number, most = maxTokens): number[] {
-  const values = lists
-    .flatMap((list) => list.split(","))
-    .flatMap((item) => range(flag, item.trim(), least, most));
-  if (values.length > maxListLength) {
-    throw new UsageError(`${flag}: found more than ${maxListLength} values, wanted at most ${maxListLength}`);
-  }
-  return values;
-}
-
-function range(flag: string, item: string, least: number, most: number): number[] {
-  const match = /^(\d+)-(\d+)(?:([+*])(\d+))?$/.exec(item);
-  if (!match) {
-    if (/^\d+$/.test(item)) return [integer(flag, item, least, most)];
-    const wanted = `a whole number from ${least} to ${most}, or a range as 1024-8192, 1024-8192+1024 or 1024-8192*2`;
-    throw new UsageError(`${flag}: found ${JSON.stringify(item)}, wanted ${wanted}`);
-  }
-  const [, from, to, operator = "+", by = "1"] = match as unknown as [
-    string,
-    string,
-    string,
-    string?,
-    string?,
-  ];
-  const first = integer(flag, from, least, most);
-  const last = integer(flag, to, least, most);
-  const step = integer(flag, by, 1, most);
-  if (last < first) throw new UsageError(`${flag}: range ${item} ends before it starts, wanted first-last`);
-  if (operator === "*" && (step === 1 || first === 0)) {
-    throw new UsageError(
-      `${flag}: range ${item} never ends, wanted a first of at least 1 and a factor of at least 2`,
-    );
-  }
-  const values: number[] = [];
-  // One value too many is enough for the caller to refuse the list.
-  for (let value = first; value <= last && values.length <= maxListLength; ) {
-    values.push(value);
-    value = operator === "*" ? value * step : value + step;
-  }
-  return values;
-}
-
-function pair(text: string): { n_prompt: number; n_gen: number } {
-  const match = /^(\d+),(\d+)$/.exec(text.trim());
-  if (!match) throw new UsageError(`-pg: found ${JSON.stringify(text)}, wanted prompt,generation as 512,128`);
-  return {
-    n_prompt: integer("-pg", match[1] as string, 1, maxTokens),
-    n_gen: integer("-pg", match[2] as string, 1, maxTokens),
-  };
-}
-
-function seconds(flag: string, text: string): number {
-  const value = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || value > 3600) {
-    throw new UsageError(`${flag}: found ${JSON.stringify(text)}, wanted seconds from 0 to 3600`);
-  }
-  return value;
-}
-
-function bytes(flag: string, text: string): number {
-  const value = parseBytes(text);
-  if (value === null || value < 1) {
-    throw new UsageError(`${flag}: found ${JSON.stringify(text)}, wanted a size as 1073741824, 512M or 2GiB`);
-  }
-  return value;
 }

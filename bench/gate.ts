@@ -6,6 +6,12 @@ export const GATE_TOKENS = 64;
 /** Normalised mean squared error of f32 arithmetic in another order stays well below. */
 export const GATE_NMSE = 1e-9;
 
+/** Why nothing of a model of this error may be timed; null: all may. */
+export const refusal = (nmse: number): string | null =>
+  nmse <= GATE_NMSE
+    ? null
+    : `the logits differ from the CPU machine's by an NMSE of ${nmse}, at most ${GATE_NMSE} is wanted`;
+
 /** Loads the model on an engine: the same files, or the same seed. */
 export type Load = (engine: Awaited<ReturnType<typeof createEngine>>) => Promise<Model>;
 

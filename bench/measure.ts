@@ -1,68 +1,162 @@
 // One test of one model: a run for memory, counted from outside, and runs for time, not counted.
 
 import type { GpuMachine } from "../engine/gpu.ts";
+import type { Mark } from "../engine/mark.ts";
 import { total } from "../engine/memory.ts";
 import type { Session } from "../engine/session.ts";
-import type { Snapshot } from "../engine/snapshot.ts";
 import type { Bytes } from "../engine/tensor.ts";
-import { type Fill, pieces } from "./fill.ts";
+import type { Depths } from "./depth.ts";
+import type { Fill } from "./fill.ts";
 import type { Counter } from "./meters/asked.ts";
 import { gpuNs } from "./meters/gpuTime.ts";
 import type { Resident } from "./meters/resident.ts";
 import { filled, held } from "./meters/theory.ts";
 import { mean } from "./stats.ts";
 import type { Test } from "./tests.ts";
+import { generateTimed, prefillTimed, type Timed } from "./timed.ts";
 
 export interface Measured {
-  /** A session of the test's streams and chunk. */
-  open(): Promise<Session>;
   machine: GpuMachine;
   fill: Fill;
+  depths: Depths;
   test: Test;
 }
 
-export interface MemoryFigures {
+/** What a session holds at one time. */
+export interface Held {
   /** Our own count at the end of the test: all that the engine holds. */
   live: Bytes;
   peak: number;
   asked: number;
   resident: Resident | null;
-  /** The streams before the clock starts, for the timed runs. */
-  filled: Snapshot;
 }
 
-/** A fresh session, through the whole test, once. */
-export async function measureMemory(
-  { open, machine, fill, test }: Measured,
-  counter: Counter,
-  resident: () => Promise<Resident | null>,
-): Promise<MemoryFigures> {
-  const { tally } = machine.memory;
-  tally.peakTotal = total(tally.live);
-  const session = await open();
-  try {
-    await feed(session, fill, filled(test));
-    // reading the state takes buffers of its own, which are no part of the test
-    const peak = tally.peakTotal;
-    const snapshot = await session.snapshot();
-    tally.peakTotal = peak;
-    await repetition({ session, fill, test, machine });
+/**
+ * A session at the test's depth, and the mark to which it is rolled back before each run: no copy of what it carries crosses
+ * to the host and back. The mark is the bench's, so it is in no figure.
+ */
+export class Measurement {
+  readonly #session: Session;
+  readonly #measured: Measured;
+  readonly #mark: Mark;
+  /** Most bytes live before the mark was made. */
+  readonly #peak: number;
+
+  /** `open` makes a session of the test's streams and chunk. */
+  static async open(
+    open: () => Promise<Session>,
+    measured: Measured,
+    counter: Counter,
+  ): Promise<Measurement> {
+    const { machine, depths, test } = measured;
+    const { tally } = machine.memory;
+    tally.peakTotal = total(tally.live);
+    const session = await open();
+    try {
+      await depths.take(session, filled(test));
+      const peak = tally.peakTotal;
+      await depths.keep(session);
+      const mark = await counter.paused(() => session.mark());
+      tally.peakTotal = total(tally.live);
+      return new Measurement(session, measured, mark, peak);
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
+  }
+
+  private constructor(session: Session, measured: Measured, mark: Mark, peak: number) {
+    this.#session = session;
+    this.#measured = measured;
+    this.#mark = mark;
+    this.#peak = peak;
+  }
+
+  /** The whole test, once, in memory that was never larger. */
+  async memory(counter: Counter, resident: () => Promise<Resident | null>): Promise<Held> {
+    const { machine } = this.#measured;
+    const { bytes } = this.#mark;
+    await this.#repetition();
     await machine.idle();
+    const live = machine.live();
     return {
-      live: machine.live(),
-      peak: tally.peakTotal,
+      live: { ...live, state: live.state - bytes },
+      peak: Math.max(this.#peak, machine.memory.tally.peakTotal - bytes),
       asked: counter.bytes(machine.device),
       resident: await resident(),
-      filled: snapshot,
     };
-  } finally {
-    session.destroy();
+  }
+
+  /** Repetitions from the same place, then one more under timestamps. */
+  async time({ repetitions, warmup, onRun }: TimeOptions): Promise<TimeFigures> {
+    const session = this.#session;
+    const { machine, test } = this.#measured;
+    const submits = countSubmits(machine.device.queue);
+    try {
+      // the cache is grown before the clock starts, as for any session that knows how far it will go
+      await session.reserve(held(test));
+      const restart = async () => {
+        await session.rollback(this.#mark);
+        await machine.idle();
+      };
+      if (warmup) {
+        await onRun("warm-up");
+        await restart();
+        await this.#repetition({ ...test, n_gen: 1 });
+      }
+      const samplesNs: number[] = [];
+      const firsts: number[] = [];
+      const latenciesNs: number[] = [];
+      let submitted = 0;
+      for (let r = 1; r <= repetitions; r++) {
+        await onRun(`repetition ${r} of ${repetitions}`);
+        await restart();
+        const before = submits.count();
+        const { started, first, ended, latenciesNs: latencies } = await this.#repetition();
+        submitted += submits.count() - before;
+        samplesNs.push((ended - started) * 1e6);
+        for (const latency of latencies) latenciesNs.push(latency);
+        // after a prompt alone, one token is drawn for the time to the first
+        firsts.push(((first || (await generateTimed(session, 1)).first) - started) * 1e6);
+      }
+      await onRun("timestamps");
+      await restart();
+      const busyNs = await gpuNs(machine, async () => {
+        await this.#repetition();
+      });
+      return {
+        samplesNs,
+        ttftNs: mean(firsts),
+        latenciesNs,
+        gpuNs: busyNs,
+        submitsPerToken: submitted / repetitions / (test.n_prompt + test.n_gen),
+      };
+    } finally {
+      submits.stop();
+    }
+  }
+
+  destroy(): void {
+    this.#session.destroy();
+  }
+
+  /** The timed part of a test: prompt, then generation. Latencies are of what was generated, else of the prompt. */
+  async #repetition({ n_prompt, n_gen }: Test = this.#measured.test): Promise<Timed> {
+    const session = this.#session;
+    const { machine, fill } = this.#measured;
+    const prompts = session.positions.map((position) => fill.ids(n_prompt, position));
+    if (n_gen === 0) return prefillTimed(session, machine, prompts);
+    const started = performance.now();
+    if (n_prompt > 0) await session.prefill(prompts);
+    return { ...(await generateTimed(session, n_gen)), started };
   }
 }
 
 export interface TimeFigures {
   samplesNs: number[];
   ttftNs: number;
+  /** Of all repetitions and streams. */
+  latenciesNs: number[];
   gpuNs: number | null;
   submitsPerToken: number;
 }
@@ -72,105 +166,6 @@ export interface TimeOptions {
   warmup: boolean;
   /** Called before each run. */
   onRun(what: string): Promise<void>;
-}
-
-/** Repetitions from the same filled streams, then one more under timestamps. */
-export async function measureTime(
-  { open, machine, fill, test }: Measured,
-  from: Snapshot,
-  { repetitions, warmup, onRun }: TimeOptions,
-): Promise<TimeFigures> {
-  const session = await open();
-  const timed = { session, fill, test, machine };
-  const submits = countSubmits(machine.device.queue);
-  try {
-    // the cache is grown before the clock starts, as for any session that knows how far it will go
-    await session.reserve(held(test));
-    const restart = async () => {
-      await session.restore(from);
-      await machine.idle();
-    };
-    if (warmup) {
-      await onRun("warm-up");
-      await restart();
-      await repetition({ ...timed, test: { ...test, n_gen: 1 } });
-    }
-    const samplesNs: number[] = [];
-    const firsts: number[] = [];
-    let submitted = 0;
-    for (let r = 1; r <= repetitions; r++) {
-      await onRun(`repetition ${r} of ${repetitions}`);
-      await restart();
-      const before = submits.count();
-      const { started, first, ended } = await repetition(timed);
-      submitted += submits.count() - before;
-      samplesNs.push((ended - started) * 1e6);
-      // after a prompt alone, one token is drawn for the time to the first
-      firsts.push(((first || (await generate(session, 1)).first) - started) * 1e6);
-    }
-    await onRun("timestamps");
-    await restart();
-    const busyNs = await gpuNs(machine, async () => {
-      await repetition(timed);
-    });
-    return {
-      samplesNs,
-      ttftNs: mean(firsts),
-      gpuNs: busyNs,
-      submitsPerToken: submitted / repetitions / (test.n_prompt + test.n_gen),
-    };
-  } finally {
-    submits.stop();
-    session.destroy();
-  }
-}
-
-/** Every stream takes the next `count` tokens of the text after those that it holds. */
-async function feed(session: Session, fill: Fill, count: number): Promise<void> {
-  // what does not fit is known before hours are spent on filling it
-  await session.reserve(Math.max(...session.positions) + count);
-  for (const piece of pieces(count, session.chunk))
-    await session.prefill(session.positions.map((position) => fill.ids(piece, position)));
-}
-
-interface Timed extends Omit<Measured, "open"> {
-  session: Session;
-}
-
-interface Repetition {
-  /** performance.now() at each of them; `first`: the first generated id, 0 where none was asked for. */
-  started: number;
-  first: number;
-  ended: number;
-}
-
-/**
- * The timed part of a test: prompt, then generation. Generation ends when the last id of every stream is in
- * JavaScript, a prompt alone when the GPU is done.
- */
-async function repetition({ session, fill, test, machine }: Timed): Promise<Repetition> {
-  const { n_prompt, n_gen } = test;
-  const prompt = session.positions.map((position) => fill.ids(n_prompt, position));
-  const started = performance.now();
-  if (n_prompt > 0) await session.prefill(prompt);
-  if (n_gen > 0) return { started, ...(await generate(session, n_gen)) };
-  await machine.idle();
-  return { started, first: 0, ended: performance.now() };
-}
-
-/** Reads `tokens` tokens of every stream. */
-async function generate(session: Session, tokens: number): Promise<{ first: number; ended: number }> {
-  let first = 0;
-  let ended = 0;
-  await Promise.all(
-    session.streams.map(async (stream) => {
-      for await (const _ of stream.stream({ maxTokens: tokens })) {
-        ended = performance.now();
-        first ||= ended;
-      }
-    }),
-  );
-  return { first, ended };
 }
 
 function countSubmits(queue: GPUQueue): { count(): number; stop(): void } {

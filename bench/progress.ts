@@ -91,7 +91,7 @@ export function createProgress(
       time ??= new TimeLeft(tests, performance.now());
       time.step(test, performance.now());
       if (!place.isTTY) return;
-      const number = time.of > 0 ? `[${time.rows + 1}/${time.of}] ` : "";
+      const number = time.of > 0 ? `[${Math.min(time.rows + 1, time.of)}/${time.of}] ` : "";
       const line = `${number}${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
       place.write(`\r${line.slice(0, (place.columns || 80) - 1)}\x1b[K`);
       shown = true;

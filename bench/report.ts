@@ -1,10 +1,11 @@
 import { parseHTML } from "linkedom";
 import { type Answer, answersOf } from "./answers.ts";
-import { bytesChart, type Canvas, palette, scratchChart, seriesOf, speedChart } from "./charts.ts";
+import { bytesChart, type Canvas, colours, palette, scratchChart, seriesOf, speedChart } from "./charts.ts";
 import type { Judged } from "./claims/claim.ts";
 import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
 import { pairsChart } from "./pairsChart.ts";
+import { qualityChart } from "./qualityChart.ts";
 import {
   adapterName,
   contextOf,
@@ -20,9 +21,10 @@ import { formatBytes, formatNs, formatParameters } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
 export function reportHtml(results: Results, claims: readonly Judged[] = []): string {
-  const { environment, rows } = results;
+  const { environment, rows, fits = [] } = results;
   // a folder that could not be opened has none
-  const archs = [...new Set(rows.map((row) => row.arch))].filter(Boolean);
+  const quality = results.quality ?? [];
+  const archs = [...new Set([...rows, ...fits, ...quality].map(({ arch }) => arch))].filter(Boolean);
   // many streams belong to one claim's evidence; beside every other model's one they would fill the charts with labels
   const drawn = claims.length > 0 ? rows.filter((row) => row.n_parallel === 1) : rows;
   const title = `longtape: ${archs.join(", ") || "no model"}`;
@@ -49,11 +51,21 @@ ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${claims.length > 0 && claimsSection(claims)}
 ${glance(drawn)}
-${charts({ environment, rows: drawn }, claims.length > 0)}
-${answersOf(results).map(answerSection)}
-<section>
+${charts({ ...results, rows: drawn }, claims.length > 0)}
+${answersOf(results).map((answer) => answerSection(answer, results))}
+${(rows.length > 0 || fits.length + quality.length === 0) && everyRow(rows)}
+${environmentSection(environment)}
+</main>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+function everyRow(rows: readonly Row[]): Html {
+  return html`<section>
 <h2>Every row</h2>
-<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run.</p>
+<p>Bytes and rates as measured; <em>theory</em> is what the ledger predicted, <em>err</em> all bytes asked over all bytes predicted, <em>overhead</em> all bytes asked over the literature's formulas; <em>of the roof</em> is the bandwidth reached, as a share of the best that was measured on this adapter in the same run. <em>Latency</em> is the time from one result to the next: of a token, or of a chunk of a prompt; tokens that come back in one submit share its time.</p>
 ${table(
   rows,
   readable.filter(({ needed }) => needed?.(rows) ?? true),
@@ -62,13 +74,7 @@ ${table(
 <summary>All ${fields.length} fields, as in results.json</summary>
 ${table(rows, fields.map(rawColumn))}
 </details>
-</section>
-${environmentSection(environment)}
-</main>
-</body>
-</html>
-`;
-  return page.text;
+</section>`;
 }
 
 function statuses(rows: readonly Row[]): string {
@@ -129,7 +135,7 @@ ${names.map(({ label, colour, rows: members }) => {
 }
 
 /** `working`: with what is worked in, which claims are about. */
-function charts({ environment, rows }: Pick<Results, "environment" | "rows">, working: boolean): Html {
+function charts({ environment, rows, quality = [] }: Results, working: boolean): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -173,9 +179,15 @@ function charts({ environment, rows }: Pick<Results, "environment" | "rows">, wo
       "Prompt and generated tokens over the time of both.",
       speedChart(both, canvas(1000, 400)),
     ),
+    figure(
+      "Bits a byte against position in one stream",
+      "Mean over the tokens since the point before, of text that the shipped models have not seen. They were trained on windows of 256 tokens: what lies beyond the rule at 256 they never saw in training.",
+      qualityChart(quality, canvas(1000, 400)),
+    ),
   ].filter((figure) => figure !== null);
   if (figures.length === 0) return html``;
-  const legend = new Map(seriesOf(rows.filter(({ arch }) => arch)).map(({ arch, colour }) => [arch, colour]));
+  const archs = [...rows, ...quality].map(({ arch }) => arch).filter(Boolean);
+  const legend = colours([...new Set(archs)]);
   return html`<section>
 <h2>Charts</h2>
 <ul class="legend">${[...legend].map(([arch, colour]) => html`<li>${swatch(colour)}${arch}</li>`)}</ul>
@@ -183,14 +195,27 @@ ${figures}
 </section>`;
 }
 
-function answerSection({ title, note, columns, rows }: Answer): Html {
+function answerSection({ title, note, columns, rows }: Answer, results: Results): Html {
+  const archOf = new Map(
+    [...results.rows, ...(results.fits ?? []), ...(results.quality ?? [])].map(({ model, arch }) => [
+      model,
+      arch,
+    ]),
+  );
+  const colourOf = colours([...new Set(archOf.values())].filter(Boolean));
+  const cell = (text: string, i: number) => {
+    const { kind } = columns[i]!;
+    if (kind !== "model") return html`<td class="${kind}">${text}</td>`;
+    const name = html`${swatch(colourOf.get(archOf.get(text) ?? "") ?? "currentColor")}${text}`;
+    return i === 0 ? html`<th scope="row">${name}</th>` : html`<td>${name}</td>`;
+  };
   return html`<section>
 <h2>${title}</h2>
 <p>${note}</p>
 <div class="scroll"><table class="answer">
 <thead><tr>${columns.map(({ title, kind }) => html`<th class="${kind}">${title}</th>`)}</tr></thead>
 <tbody>
-${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class="${columns[i]!.kind}">${cell}</td>`)}</tr>\n`)}</tbody>
+${rows.map((cells) => html`<tr>${cells.map(cell)}</tr>\n`)}</tbody>
 </table></div>
 </section>`;
 }
@@ -232,12 +257,42 @@ const readable: Column[] = [
     title: "streams",
     kind: "number",
     cell: (row) => String(row.n_parallel),
-    needed: (rows) => rows.some(({ n_parallel }) => n_parallel > 1),
+    needed: severalStreams,
   },
   { title: "t/s", kind: "number", cell: speed },
+  {
+    title: "t/s a stream",
+    kind: "number",
+    cell: (row) => show(row.avg_ts_stream, (rate) => rate.toFixed(2)),
+    needed: severalStreams,
+  },
+  {
+    title: "latency, median",
+    kind: "number",
+    cell: (row) => show(row.latency_p50_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p50_ns }) => latency_p50_ns !== null),
+  },
+  {
+    title: "95%",
+    kind: "number",
+    cell: (row) => show(row.latency_p95_ns, formatNs),
+    needed: (rows) => rows.some(({ latency_p95_ns }) => latency_p95_ns !== null),
+  },
   { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
   { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
   { title: "state + kv", kind: "number", cell: (row) => show(measuredBytes(row), formatBytes) },
+  {
+    title: "a stream",
+    kind: "number",
+    cell: (row) => show(row.bytes_per_stream, (bytes) => formatBytes(Math.round(bytes))),
+    needed: severalStreams,
+  },
+  {
+    title: "streams a GiB",
+    kind: "number",
+    cell: (row) => show(row.streams_per_gib, (streams) => streams.toFixed(1)),
+    needed: severalStreams,
+  },
   { title: "theory", kind: "number", cell: (row) => show(theoryBytes(row), formatBytes) },
   { title: "weights", kind: "number", cell: (row) => show(row.mem_weights, formatBytes) },
   { title: "asked", kind: "number", cell: (row) => show(row.mem_asked, formatBytes) },
@@ -270,6 +325,10 @@ const readable: Column[] = [
     cell: (row) => `${row.adapter ?? ""}${row.software ? " (software)" : ""}`,
   },
 ];
+
+function severalStreams(rows: readonly Row[]): boolean {
+  return rows.some(({ n_parallel }) => n_parallel > 1);
+}
 
 const rawColumn = (field: Field): Column => ({
   title: field,
@@ -380,6 +439,7 @@ thead tr > :first-child { z-index: 2; }
 tr.refused td, tr.unsupported td { color: var(--soft); }
 tr.failed td { background: color-mix(in srgb, var(--series-6) 14%, var(--raised)); }
 td.number { max-width: 34ch; }
+td.prose { white-space: normal; min-width: 26ch; }
 tr:is(.failed, .refused, .unsupported) td.number, td:is(.failed, .refused, .unsupported) { white-space: normal; min-width: 24ch; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; margin: 0 0 16px; padding: 0; font-size: 0.9rem; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }

@@ -43,7 +43,10 @@ export interface Row {
   n_parallel: number;
   /** Most tokens in one prefill chunk. */
   n_ubatch: number | null;
-  /** What prompt and depth were filled with: "text" (the shipped text) or "random" (seeded ids). */
+  /**
+   * What prompt and depth were filled with: "text" (the shipped text), "random" (seeded ids), or "random cache": the depth's
+   * keys and values are random numbers that were never computed from tokens.
+   */
   fill: string | null;
   /** Nanoseconds a repetition: mean, sample standard deviation, every repetition. */
   avg_ns: number | null;
@@ -102,10 +105,13 @@ export interface Row {
   nmse_vs_reference: number | null;
   /** Tokens a second of one stream: avg_ts / n_parallel. */
   avg_ts_stream: number | null;
-  /** Nanoseconds from one result to the next, median and 95th percentile: of a token generated, or of a chunk of a prompt. */
+  /**
+   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated (ids come back a submit at a
+   * time; those that come together share its time), or of a chunk of a prompt.
+   */
   latency_p50_ns: number | null;
   latency_p95_ns: number | null;
-  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds beside the weights. */
+  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds, the weights not in it. */
   bytes_per_stream: number | null;
   streams_per_gib: number | null;
   /** Pairs of query and key that the timed part scores, all layers, heads and streams: what the pattern asks for. */
@@ -208,6 +214,16 @@ export function emptyRow(known: Partial<Row> = {}): Row {
   };
 }
 
+/** Of a model of which nothing is known yet. */
+export const emptyQuality = (known: Pick<Quality, "arch" | "model">): Quality => ({
+  ...known,
+  status: "ok",
+  reason: null,
+  bits_per_byte: null,
+  theory_bytes_at_4096: null,
+  points: [],
+});
+
 /** Where and how the rows were made. */
 export interface Environment {
   /** The command line, or the page's address. */
@@ -264,6 +280,39 @@ export interface Curve {
   points: { context: number; bytes: number }[];
 }
 
+/** How well one model predicts text that it has not seen. */
+export interface Quality {
+  arch: string;
+  model: string;
+  status: Status;
+  reason: string | null;
+  /** Mean over 64 windows of 256 tokens, each from an empty state: how the shipped models were judged when trained. */
+  bits_per_byte: number | null;
+  /** Bytes of state and kv of one stream at 4,096 tokens, by the ledger. */
+  theory_bytes_at_4096: number | null;
+  /** Of one long stream: the mean over the tokens after the point before, up to `context`. */
+  points: { context: number; bits_per_byte: number }[];
+}
+
+/** Speed of generation after a long stream, against its speed at the stream's beginning, by turns. */
+export interface Alternation {
+  arch: string;
+  model: string;
+  n_parallel: number;
+  n_gen: number;
+  /** Tokens in the context. */
+  from: number;
+  to: number;
+  /** Tokens a second at `to` over those at `from`: of every round. */
+  ratios: number[];
+  /** Median of the rounds, and the interval that holds the true one with 95% (sign test); null where there is none. */
+  ratio: number | null;
+  low: number | null;
+  high: number | null;
+  /** How it was brought about; or why there is none. */
+  method: string;
+}
+
 export interface Results {
   schema: "longtape/1";
   environment: Environment;
@@ -272,6 +321,8 @@ export interface Results {
   fits?: Fit[];
   /** Where two models change places; absent where nothing could be compared. */
   crossovers?: Crossover[];
+  quality?: Quality[];
+  alternations?: Alternation[];
 }
 
 /** Tokens that the context holds when the test ends. */

@@ -2,29 +2,40 @@
 // Dawn. It knows no command line and no file system; what it finds it gives away as finished rows.
 
 import * as v from "valibot";
-import { OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { type Verdict as RaceVerdict, race } from "../engine/tune.ts";
 import { openCheckpoint, readJson } from "../models/checkpoint.ts";
-import { type Config, ConfigError } from "../models/config.ts";
+import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
+import { curvesOf, runCurve } from "./curve.ts";
+import { Depths } from "./depth.ts";
+import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields } from "./fields.ts";
 import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
-import { GATE_NMSE, GATE_TOKENS, type Load, Reference } from "./gate.ts";
-import { measureMemory, measureTime } from "./measure.ts";
+import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
+import { Measurement } from "./measure.ts";
 import { ADAPTER, adapterFacts, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
 import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
-import { curveOf, held, theoryOf, usedBy } from "./meters/theory.ts";
-import type { Curve, Environment, Row, Status, Verdict } from "./row.ts";
+import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
+import { measureQuality } from "./quality.ts";
+import {
+  type Alternation,
+  type Curve,
+  type Environment,
+  emptyQuality,
+  type Quality,
+  type Row,
+  type Verdict,
+} from "./row.ts";
 import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 
@@ -51,6 +62,12 @@ export interface Settings {
   maxBytes: number | null;
   /** Search how far each subject goes, before its tests; absent or null: do not. */
   fit?: FitSettings | null;
+  /** What depth is made of in a model with a cache: tokens of the text that are fed, or random keys and values. */
+  fill?: "text" | "random";
+  /** Are the tests stretches of one stream, end to end (tests.ts, curveTests)? */
+  curve?: boolean;
+  /** Tokens of the long stream whose bits a byte are measured, before any test; left out: nothing of the kind. */
+  quality?: number | null;
   build_commit: string | null;
   version: string | null;
 }
@@ -62,6 +79,8 @@ export type BenchEvent =
   | { type: "verdict"; verdict: Verdict }
   | { type: "curve"; curve: Curve }
   | { type: "fit"; fit: Fit }
+  | { type: "quality"; quality: Quality }
+  | { type: "alternation"; alternation: Alternation }
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;
@@ -69,18 +88,21 @@ export type Emit = (event: BenchEvent) => void | Promise<void>;
 export type Facts = Pick<Environment, "adapter" | "limits" | "features" | "clock_quantum_ns">;
 
 /** A subject that is loaded. */
-interface Loaded {
+export interface Loaded {
   engine: Engine;
   machine: GpuMachine;
   subject: Subject;
   model: Model;
   layers: Layers[] | null;
   fill: Fill;
+  depths: Depths;
   reference: Reference;
   /** NMSE by streams and chunk. */
   gates: Map<string, number>;
   /** What was resident before it was loaded. */
   resident: Resident | null;
+  /** null until they are measured. */
+  bitsPerByte: number | null;
 }
 
 /** Curves go on past the deepest test, and never end before this many tokens. */
@@ -123,15 +145,23 @@ export class Bench {
       }
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
-      for (const searched of wanted)
-        await emit({ type: "fit", fit: failedFit(subject, searched, failure(error, "preflight")) });
-      for (const test of tests)
-        await emit({ type: "row", row: { ...this.#row(subject, test), ...failure(error, "preflight") } });
+      const failed = failure(error, "preflight");
+      for (const searched of wanted) await emit({ type: "fit", fit: failedFit(subject, searched, failed) });
+      if (this.#settings.quality)
+        await emit({ type: "quality", quality: { ...emptyQuality(subject), ...failed } });
+      for (const test of tests) await emit({ type: "row", row: { ...this.#row(subject, test), ...failed } });
       return;
     }
     const { model } = loaded;
     try {
-      for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
+      const { curve, quality } = this.#settings;
+      if (quality) {
+        const found = await measureQuality(loaded, await this.#host.text(), quality, emit);
+        loaded.bitsPerByte = found.bits_per_byte;
+        await emit({ type: "quality", quality: found });
+      }
+      if (curve) for (const stretches of curvesOf(tests)) await this.#curve(loaded, stretches, emit);
+      else for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
       const { architecture, config, machine } = model.loaded;
       const deepest = Math.max(CURVE_TOKENS, CURVE_FACTOR * Math.max(...tests.map(held)));
       const points = await curveOf(machine.variants, architecture, config, deepest);
@@ -188,7 +218,10 @@ export class Bench {
       await step("racing variants");
       const { fit } = this.#settings;
       const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
-      const contests = await usedBy(machine.variants, architecture, config, [...steps, ...tests]);
+      const contests = await usedBy(machine.variants, architecture, config, [
+        ...steps,
+        ...this.#raced(tests),
+      ]);
       await this.#counter.paused(() =>
         race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
       );
@@ -204,7 +237,20 @@ export class Bench {
       const fill = await fillFor(model, await this.#host.text(), deepest, seed);
       const reference = new Reference(load, fill.ids(GATE_TOKENS));
       const layers = layersOf(rawConfig);
-      return { engine, machine, subject, model, layers, fill, reference, gates: new Map(), resident };
+      const depths = new Depths(fill, this.#settings.fill === "random" ? seed : null);
+      return {
+        engine,
+        machine,
+        subject,
+        model,
+        layers,
+        fill,
+        depths,
+        reference,
+        gates: new Map(),
+        resident,
+        bitsPerByte: null,
+      };
     } catch (error) {
       model.destroy();
       throw error;
@@ -218,7 +264,8 @@ export class Bench {
     const step = async (what: string) => emit({ type: "step", test: null, what });
     try {
       const nmse = await this.#gate(loaded, FIT_STEP, step);
-      if (!(nmse <= GATE_NMSE)) throw new Error(wrongLogits(nmse));
+      const reason = refusal(nmse);
+      if (reason) throw new Error(reason);
       const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
       const { software } = this.#engine!.adapter!;
       const budget = budgetOf(maxBytes, { heapBytes: adapter && largestHeap(adapter), software, freeBytes });
@@ -234,18 +281,20 @@ export class Bench {
     }
   }
 
+  /** Those tests that run every kernel at every size: of a long stream its ends, since the ledger starts each anew. */
+  #raced(tests: readonly Test[]): readonly Test[] {
+    if (!this.#settings.curve) return tests;
+    return curvesOf(tests).flatMap((stretches) => [stretches[0]!, stretches.at(-1)!]);
+  }
+
   async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
-    const { machine, model, layers, fill, subject } = loaded;
+    const { machine, model, layers, fill, depths } = loaded;
     const step = async (what: string) => emit({ type: "step", test: testName(test), what });
     const { delaySeconds, repetitions, warmup } = this.#settings;
-    let row: Row = {
-      ...this.#row(subject, test),
-      arch: model.name,
-      model_n_params: model.parameters,
-      fill: fill.kind,
-    };
+    let row = this.#rowOf(loaded, test);
     // until a session of the test was opened, "no" is the answer of the preflight
     let phase: Phase = "preflight";
+    let measurement: Measurement | null = null;
     try {
       if (delaySeconds > 0) {
         await step(`waiting ${delaySeconds} s`);
@@ -256,30 +305,43 @@ export class Bench {
       const theory = await theoryOf(machine, architecture, config, test);
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
+      row.fill = depths.kind(filled(test), theory.bytes.kv > 0);
 
       row.nmse_vs_reference = await this.#gate(loaded, test, step);
-      if (!(row.nmse_vs_reference <= GATE_NMSE)) {
-        return { ...row, status: "failed", reason: wrongLogits(row.nmse_vs_reference) };
-      }
+      const reason = refusal(row.nmse_vs_reference);
+      if (reason) return { ...row, status: "failed", reason };
       await step("memory");
       const open = async () => {
         const session = await model.session({ streams: test.n_parallel, chunk: test.n_ubatch });
         phase = "run";
         return session;
       };
-      const memory = await measureMemory({ open, machine, fill, test }, this.#counter, () =>
-        this.#host.resident(),
-      );
+      measurement = await Measurement.open(open, { machine, fill, depths, test }, this.#counter);
+      const held = await measurement.memory(this.#counter, () => this.#host.resident());
       const literature = closed && closedHeld(closed, layers);
-      row = { ...row, ...memoryFields(memory, loaded.resident, theory, literature, test) };
-      const time = await this.#counter.paused(() =>
-        measureTime({ open, machine, fill, test }, memory.filled, { repetitions, warmup, onRun: step }),
-      );
+      row = { ...row, ...memoryFields(held, loaded.resident, theory, literature, test) };
+      const time = await this.#counter.paused(() => measurement!.time({ repetitions, warmup, onRun: step }));
       return { ...row, ...timeFields(time, theory, this.#roof!, test) };
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
       return { ...row, ...failure(error, phase) };
+    } finally {
+      measurement?.destroy();
     }
+  }
+
+  /** The stretches of one stream. */
+  #curve(loaded: Loaded, stretches: readonly Test[], emit: Emit): Promise<void> {
+    const host = {
+      counter: this.#counter,
+      roof: this.#roof!,
+      warmup: this.#settings.warmup,
+      resident: () => this.#host.resident(),
+      row: (test: Test) => this.#rowOf(loaded, test),
+      nmse: (test: Test) =>
+        this.#gate(loaded, test, async (what) => emit({ type: "step", test: testName(test), what })),
+    };
+    return runCurve(loaded, stretches, host, emit);
   }
 
   async #gate(
@@ -296,13 +358,20 @@ export class Bench {
     return found;
   }
 
+  #rowOf({ subject, model, fill, bitsPerByte }: Loaded, test: Test): Row {
+    return {
+      ...this.#row(subject, test),
+      arch: model.name,
+      model_n_params: model.parameters,
+      fill: fill.kind,
+      bits_per_byte: bitsPerByte,
+    };
+  }
+
   #row(subject: Subject, test: Test): Row {
     return identity(subject, test, this.#settings, this.#engine?.adapter ?? null);
   }
 }
-
-const wrongLogits = (nmse: number): string =>
-  `the logits differ from the CPU machine's by an NMSE of ${nmse}, at most ${GATE_NMSE} is wanted`;
 
 /** A verdict of the race as results have it. */
 function told({ key, winner, ms }: RaceVerdict): Verdict {
@@ -314,17 +383,3 @@ function told({ key, winner, ms }: RaceVerdict): Verdict {
     times_ns: Object.fromEntries(Object.entries(ms).map(([name, value]) => [name, value * 1e6])),
   };
 }
-
-type Phase = "preflight" | "run";
-
-/** What cannot be is `unsupported`, what does not fit is `refused`; anything else has failed. */
-function failure(error: unknown, phase: Phase): { status: Status; reason: string } {
-  const message = error instanceof Error ? error.message : String(error);
-  const reason = message.replace(/\s+/g, " ");
-  if (error instanceof ConfigError) return { status: "unsupported", reason };
-  const refused = error instanceof OutOfMemoryError || (phase === "preflight" && error instanceof UsageError);
-  return { status: refused ? "refused" : "failed", reason };
-}
-
-const stackOf = (error: unknown): string =>
-  error instanceof Error ? (error.stack ?? error.message) : `${error}`;

@@ -27,6 +27,26 @@ export function quantile(values: readonly number[], q: number): number {
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
+/**
+ * An interval that holds the median of what the values were drawn from with at least 95%, whatever its distribution: the
+ * order statistics that the sign test leaves. Fewer than six values cannot exclude anything: then the extremes.
+ */
+export function medianInterval(values: readonly number[]): { low: number; high: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  const n = sorted.length;
+  let excluded = 0;
+  // chance that at most `excluded` of n values lie below the median
+  let term = 0.5 ** n;
+  let tail = term;
+  while (2 * tail <= 0.05) {
+    excluded++;
+    term *= (n - excluded + 1) / excluded;
+    tail += term;
+  }
+  const out = Math.max(0, excluded - 1);
+  return { low: sorted[out]!, high: sorted[n - 1 - out]! };
+}
+
 export interface Timing {
   avg_ns: number;
   stddev_ns: number;

@@ -12,6 +12,9 @@ export interface TestLists {
   ubatches: number[];
 }
 
+/** Tokens of the stream whose bits a byte are measured. */
+export const QUALITY_TOKENS = 16_384;
+
 export interface Test {
   n_prompt: number;
   n_gen: number;
@@ -40,6 +43,23 @@ export function expandTests(options: TestLists): Test[] {
   return options.ubatches.flatMap((n_ubatch) =>
     options.streams.flatMap((n_parallel) =>
       depths.flatMap((n_depth) => at(n_depth).map((test) => ({ ...test, n_parallel, n_ubatch }))),
+    ),
+  );
+}
+
+/** The stretches of one stream to this depth: a prompt of `every` tokens after the ones before; the last may be shorter. */
+export function curveTests(
+  every: number,
+  depth: number,
+  { streams, ubatches }: Pick<TestLists, "streams" | "ubatches">,
+): Test[] {
+  const starts = Array.from({ length: Math.ceil(depth / every) }, (_, i) => i * every);
+  return ubatches.flatMap((n_ubatch) =>
+    streams.flatMap((n_parallel) =>
+      starts.map((n_depth) => {
+        const n_prompt = Math.min(every, depth - n_depth);
+        return { n_prompt, n_gen: 0, n_depth, n_parallel, n_ubatch };
+      }),
     ),
   );
 }

@@ -20,7 +20,8 @@ import { ceilDiv } from "../engine/tensor.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   K key and value heads   D size of a head   L number of the tensor among those of the model
-//   N slots of the paged cache   R slots of the ring, the first S of which keep the first S positions
+//   N slots of the paged cache   R slots in all of a ring with S sinks before it: 4 ceil(S/4) + W, where position p is held in
+//   slot p of the sinks, if it is below S, and in slot p mod W of the ring
 type Letter = "B" | "K" | "D" | "N" | "R" | "S" | "L";
 
 interface Caches {
@@ -43,15 +44,39 @@ const hash = (x: number): number => {
 
 const round = (x: number): number => Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
 
-/** WGSL of a tile's column; past the D elements it is padding and stays zero. */
+/** A tile's column; past the D elements it is padding and stays zero. */
 const column = (c: number, D: number): string => {
   const drawn = `drawn(rows + (d + ${c}u) * 0x9e3779b9u)`;
   return D % 4 === 0 ? drawn : `select(vec4f(), ${drawn}, d + ${c}u < D)`;
 };
+const columns = (one: (c: number) => string): string => [0, 1, 2, 3].map(one).join(", ");
+
+/** Of plane (kind B + b) K + head, the tile at four positions and elements d to d + 3. */
+const shared = (D: number) => `${cursorWgsl}
+fn hash(x: vec4u) -> vec4u {
+  var h = (x ^ (x >> vec4u(16u))) * 0x7feb352du;
+  h = (h ^ (h >> vec4u(15u))) * 0x846ca68bu;
+  return h ^ (h >> vec4u(16u));
+}
+fn drawn(x: vec4u) -> vec4f {
+  return vec4f(((x ^ (x >> vec4u(15u))) * 0x846ca68bu) >> vec4u(8u)) * 0x1p-23f - 1.0;
+}
+fn drawnTile(plane: u32, at: vec4u, d: u32) -> mat4x4f {
+  let b = plane / K % B;
+  let seed = cursor[b * ${CURSOR_COLUMNS}u + ${CURSOR.seed}u];
+  let rows = hash(hash(hash(vec4u(seed + params.L)) + (2u * b + plane / K / B) * K + plane % K) + at);
+  return mat4x4f(${columns((c) => column(c, D))});
+}
+fn isFilled(plane: u32, at: vec4u) -> vec4<bool> {
+  let first = position(plane / K % B);
+  return (at >= vec4u(first)) & (at < vec4u(first + count(plane / K % B)));
+}
+fn partly(old: mat4x4f, tile: mat4x4f, filled: vec4<bool>) -> mat4x4f {
+  return mat4x4f(${columns((c) => `select(old[${c}], tile[${c}], filled)`)});
+}`;
 
 const make = (cache: keyof Caches) => {
   const isPaged = cache === "paged";
-  const target = isPaged ? "kv0" : "ring";
   return defineKernel({
     name: `cacheFill[${cache}]`,
     consts: (isPaged ? ["B", "K", "D"] : ["B", "K", "D", "R", "S"]) as Letter[],
@@ -63,70 +88,86 @@ const make = (cache: keyof Caches) => {
         : { ring: tiled(update("f32", 2, "B", "K", "R", "D")) }),
     } as Bindings<Letter>,
 
-    // A thread fills a tile: four slots of four elements.
+    // A thread fills a tile: four slots of four elements. A page's tiles that are filled in part, at most two a plane, are left
+    // to a second pass: a software adapter pays for both sides of a branch.
     variants: {
       tiles: {
         suits: "any",
-        passes: [
-          {
-            overPages: isPaged,
-            workgroup: 64,
-            grid: ({ B, K, D, R, PAGE }) =>
-              ceilDiv(2 * B * K * ceilDiv(isPaged ? PAGE : R, 4) * ceilDiv(D, 4), 64),
-            wgsl: ({ D }) => `${cursorWgsl}
-const SLOTS4 = ${isPaged ? "PAGE / 4u" : "R4"};
-fn hash(x: vec4u) -> vec4u {
-  var h = (x ^ (x >> vec4u(16u))) * 0x7feb352du;
-  h = (h ^ (h >> vec4u(15u))) * 0x846ca68bu;
-  return h ^ (h >> vec4u(16u));
-}
-fn drawn(x: vec4u) -> vec4f {
-  return vec4f(((x ^ (x >> vec4u(15u))) * 0x846ca68bu) >> vec4u(8u)) * 0x1p-23f - 1.0;
-}
-// the last positions before \`end\` that four slots hold; \`end\` where a slot has none
-fn positions(slots: vec4u, end: u32) -> vec4u {
-  ${
-    isPaged
-      ? "return params.base + slots;"
-      : `let last = max(end, S + 1u) - 1u - S;
-  let back = (last + R - slots) % (R - S);
+        passes: isPaged
+          ? [
+              {
+                overPages: true,
+                workgroup: 64,
+                grid: ({ B, K, D, PAGE }) => ceilDiv(2 * B * K * (PAGE / 4) * ceilDiv(D, 4), 64),
+                wgsl: ({ D }) => `${shared(D)}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let plane = i / D4 / (PAGE / 4u);
+  if (plane >= 2u * B * K) { return; }
+  let at = params.base + i / D4 % (PAGE / 4u) * 4u + vec4u(0u, 1u, 2u, 3u);
+  if (!all(isFilled(plane, at))) { return; }
+  kv0[i] = drawnTile(plane, at, i % D4 * 4u);
+}`,
+              },
+              {
+                overPages: true,
+                workgroup: 16,
+                grid: ({ B, K, D }) => ceilDiv(2 * B * K * 2 * ceilDiv(D, 4), 16),
+                wgsl: ({ D }) => `${shared(D)}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let plane = i / D4 / 2u;
+  if (plane >= 2u * B * K) { return; }
+  let b = plane / K % B;
+  let first = position(b) / 4u;
+  let last = (position(b) + count(b)) / 4u;
+  let row = select(last, first, i / D4 % 2u == 0u);
+  let other = i / D4 % 2u == 1u && first == last;
+  if (other || row * 4u < params.base || row * 4u >= params.base + PAGE) { return; }
+  let at = row * 4u + vec4u(0u, 1u, 2u, 3u);
+  let to = (plane * (PAGE / 4u) + row - params.base / 4u) * D4 + i % D4;
+  kv0[to] = partly(kv0[to], drawnTile(plane, at, i % D4 * 4u), isFilled(plane, at));
+}`,
+              },
+            ]
+          : [
+              {
+                workgroup: 64,
+                grid: ({ B, K, D, R }) => ceilDiv(2 * B * K * ceilDiv(R, 4) * ceilDiv(D, 4), 64),
+                wgsl: ({ D }) => `${shared(D)}
+const W = R - 4u * S4;
+// the last position that each of four slots holds; \`end\` where it holds none
+fn held(slots: vec4u, end: u32) -> vec4u {
+  let last = max(end, 1u) - 1u;
+  let back = (last + R - min(slots, vec4u(R))) % W;
   let none = (back > vec4u(last)) | (slots >= vec4u(R));
-  return select(select(S + last - back, vec4u(end), none), slots, slots < vec4u(S));`
-  }
+  let ring = select(last - back, vec4u(end), none);
+  return select(ring, select(vec4u(end), slots, slots < vec4u(S)), slots < vec4u(4u * S4));
 }
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / D4 / SLOTS4;
+  let plane = i / D4 / R4;
   if (plane >= 2u * B * K) { return; }
-  let kind = plane / K / B;
   let b = plane / K % B;
-  let first = position(b);
-  let end = first + count(b);
-  let slots = i / D4 % SLOTS4 * 4u + vec4u(0u, 1u, 2u, 3u);
-  let at = positions(slots, end);
-  let filled = (at >= vec4u(first)) & (at < vec4u(end));
-  if (!any(filled)) { return; }
-  let seed = cursor[b * ${CURSOR_COLUMNS}u + ${CURSOR.seed}u];
-  let rows = hash(hash(hash(vec4u(seed + params.L)) + (2u * b + kind) * K + plane % K) + at);
-  let d = i % D4 * 4u;
-  let tile = mat4x4f(${[0, 1, 2, 3].map((c) => column(c, D)).join(", ")});
-  if (all(filled)) {
-    ${target}[i] = tile;
-  } else {
-    let held = ${target}[i];
-    ${target}[i] = mat4x4f(${[0, 1, 2, 3].map((c) => `select(held[${c}], tile[${c}], filled)`).join(", ")});
-  }
+  let at = held(i / D4 % R4 * 4u + vec4u(0u, 1u, 2u, 3u), position(b) + count(b));
+  ring[i] = partly(ring[i], drawnTile(plane, at, i % D4 * 4u), isFilled(plane, at));
 }`,
-          },
-        ],
+              },
+            ],
       },
     },
 
     reference(t, { B, K, D, N, R, S, L }) {
       const { cursor, kv, ring } = t as unknown as Record<string, Float32Array> & { cursor: Uint32Array };
       const [to, slots] = isPaged ? [kv!, N] : [ring!, R];
-      const slotOf = (p: number) => (isPaged || p < S ? p : S + ((p - S) % (R - S)));
+      const W = R - 4 * ceilDiv(S, 4);
+      const slotsOf = (p: number) => {
+        if (isPaged) return [p];
+        return p < S ? [p, R - W + (p % W)] : [R - W + (p % W)];
+      };
       for (let b = 0; b < B; b++) {
         const seed = cursor[b * CURSOR_COLUMNS + CURSOR.seed]!;
         const first = positionOf(cursor, b);
@@ -134,9 +175,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
           for (let kind = 0; kind < 2; kind++)
             for (let k = 0; k < K; k++) {
               const row = hash(hash(hash(seed + L) + (2 * b + kind) * K + k) + p);
-              const at = (((kind * B + b) * K + k) * slots + slotOf(p)) * D;
-              for (let d = 0; d < D; d++)
-                to[at + d] = (round(row + Math.imul(d, 0x9e3779b9)) >>> 8) * 2 ** -23 - 1;
+              for (const slot of slotsOf(p))
+                for (let d = 0; d < D; d++)
+                  to[(((kind * B + b) * K + k) * slots + slot) * D + d] =
+                    (round(row + Math.imul(d, 0x9e3779b9)) >>> 8) * 2 ** -23 - 1;
             }
       }
     },
@@ -146,12 +188,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     bytes: ({ B, K, D, N, R }) => 4 * 2 * B * K * (isPaged ? N : R) * D,
     cases: (isPaged
       ? [
-          { B: 3, K: 1, D: 10, N: 512, L: 1 },
+          { B: 4, K: 1, D: 10, N: 512, L: 1 },
           { B: 1, K: 4, D: 32, N: 4608, L: 3 },
         ]
       : [
           { B: 4, K: 1, D: 10, R: 7, S: 0, L: 1 },
-          { B: 4, K: 2, D: 6, R: 9, S: 3, L: 0 },
+          { B: 4, K: 2, D: 6, R: 11, S: 3, L: 0 },
           { B: 1, K: 4, D: 32, R: 64, S: 0, L: 3 },
           { B: 1, K: 4, D: 32, R: 64, S: 4, L: 0 },
         ]) as unknown as readonly Record<Letter, number>[],
@@ -163,6 +205,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
               [101, s.N - 111],
               [77, 0],
               [0, 5],
+              [254, 1],
             ] as const)
           : ([
               [s.R - 3, 2 * s.R + 1],

@@ -46,7 +46,7 @@ export function readout(
   project(io.last, io.logits, B);
 }
 
-/** Random keys and values in tensors [2, B, K, slots, D]; a ring's first S slots keep the first S positions. */
+/** Random keys and values in tensors [2, B, K, slots, D], those of rings with S sinks before them. */
 export function fillKeysAndValues(
   m: Recorder,
   kv: readonly Tensor[],

@@ -36,6 +36,7 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
   return definePart({
     name,
     ...turned,
+    ...(pattern.kind === "sinks" && { sinks: pattern.sinks }),
     weights: {
       qkv: weight(tiles(J, E), stacked(E, parts, norm)),
       oProj: weight(tiles(E, Y), async (read) =>

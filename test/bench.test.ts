@@ -245,6 +245,13 @@ test(
     expect(of("seeded").map(({ status }) => status)).toEqual(["ok", "ok", "ok", "ok"]);
     expect(three).toMatchObject({ test: "tg3", n_parallel: 3, theory_err_pct: 0, fill: "random" });
     expect(three!.mem_kv).toBe(3 * one!.mem_kv!);
+    expect(three!.avg_ts_stream).toBeCloseTo(three!.avg_ts! / 3, 9);
+    expect(three!.bytes_per_stream).toBe(one!.mem_kv);
+    expect(three!.streams_per_gib).toBe(2 ** 30 / one!.mem_kv!);
+    // two of three ids follow another
+    expect(three!.latency_p50_ns).toBeGreaterThan(0);
+    expect(three!.latency_p95_ns).toBeGreaterThanOrEqual(three!.latency_p50_ns!);
+    expect(three!.latency_p95_ns).toBeLessThan(three!.avg_ns!);
     // streams in lock-step: a step is a step, whatever their number
     expect(three!.dispatches_per_token).toBe(one!.dispatches_per_token);
     expect(three!.avg_ts! * three!.avg_ns!).toBeCloseTo(3 * 3e9, -3);

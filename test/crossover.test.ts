@@ -239,6 +239,19 @@ describe("in words", () => {
     expect(answer!.note).toContain("as few as 3 repetitions");
   });
 
+  test("an interval that reaches past what was measured says so", () => {
+    const speed = { ...results.crossovers![0]!.speed[0]!, depth: 900, depth_low: null, depth_high: null };
+    const said = (change: object) => {
+      const crossovers = [{ ...results.crossovers![0]!, speed: [{ ...speed, ...change }] }] as Crossover[];
+      return answersOf({ ...results, crossovers })[0]!.rows[0]![2];
+    };
+    const first = speed.faster_last;
+    expect(said({})).toBe(`${first} from depth 900 on [the start to past 4,096]`);
+    expect(said({ from_depth: 16 })).toBe(`${first} from depth 900 on [before 16 to past 4,096]`);
+    const doubtful = { depth: null, agreement: 0.604, extrapolated_depth: null };
+    expect(said(doubtful)).toContain("in 60% of the resampled runs: undecided");
+  });
+
   test("stand in Markdown, in the report and in results.json", () => {
     for (const text of [formatResults("md", results), reportHtml(results)]) {
       expect(text).toContain("Where they cross");

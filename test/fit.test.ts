@@ -7,7 +7,10 @@ import { answersOf } from "../bench/answers.ts";
 import { type FitRequest, findFit } from "../bench/fit.ts";
 import { budgetOf } from "../bench/fits.ts";
 import { dawnInNode } from "../bench/node.ts";
+import { reportHtml } from "../bench/report.ts";
 import type { Results } from "../bench/row.ts";
+import { Bench, type BenchEvent } from "../bench/run.ts";
+import { shippedSubject } from "../bench/subject.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { total } from "../engine/memory.ts";
 import { directorySource } from "../models/directory.ts";
@@ -114,7 +117,7 @@ describe("a search on this adapter", () => {
       expect(slow).toMatchObject({ ended_by: "speed", n_context: 256 });
       expect(slow.reason).toMatch(/^2\d\d tokens: [\d.]+ t\/s, less than half of [\d.]+ t\/s at 256 tokens$/);
       const late = await find({ mostSeconds: 0 });
-      expect(late).toMatchObject({ ended_by: "time", n_context: 256, reason: "no end found in 0 s" });
+      expect(late).toMatchObject({ ended_by: "time", n_context: 256, reason: "0 s are used up" });
     },
     4 * minutes,
   );
@@ -154,6 +157,63 @@ describe("a search on this adapter", () => {
     2 * minutes,
   );
 });
+
+test(
+  "a device that is lost on the way is an answer, and what follows gets another",
+  async () => {
+    const { gpu } = await dawnInNode();
+    const devices: GPUDevice[] = [];
+    const watched = {
+      async requestAdapter(options?: GPURequestAdapterOptions) {
+        const adapter = (await gpu.requestAdapter(options))!;
+        const request = adapter.requestDevice.bind(adapter);
+        adapter.requestDevice = async (descriptor) => {
+          const device = await request(descriptor);
+          devices.push(device);
+          return device;
+        };
+        return adapter;
+      },
+    };
+    const bench = await Bench.open(
+      {
+        gpu: watched as GPU,
+        source: directorySource,
+        text: async () => "To be, or not to be",
+        resident: async () => null,
+      },
+      {
+        repetitions: 1,
+        delaySeconds: 0,
+        warmup: false,
+        tune: false,
+        seed: 1,
+        maxBytes: null,
+        fit: { context: 256, freeBytes: 16 * MiB },
+        build_commit: null,
+        version: null,
+      },
+    );
+    const subject = shippedSubject("llama", join(project, "models/checkpoints"));
+    const tg4 = { n_prompt: 0, n_gen: 4, n_depth: 0, n_parallel: 1, n_ubatch: 8 };
+    const events: BenchEvent[] = [];
+    await bench.run(subject, [tg4], (event) => {
+      events.push(event);
+      if (event.type === "step" && event.what.endsWith("512 tokens")) devices[0]!.destroy();
+    });
+    bench.close();
+    const fits = events.flatMap((event) => (event.type === "fit" ? [event.fit] : []));
+    expect(fits).toMatchObject([
+      { searched: "context", ended_by: "adapter", n_context: 256, budget_bytes: 8 * MiB },
+      { searched: "streams", n_context: 256 },
+    ]);
+    expect(fits[0]!.reason).toContain("the GPU device was lost");
+    const rows = events.flatMap((event) => (event.type === "row" ? [event.row] : []));
+    expect(rows).toMatchObject([{ test: "tg4", status: "ok", theory_err_pct: 0 }]);
+    expect(devices).toHaveLength(2);
+  },
+  3 * minutes,
+);
 
 describe("npm run bench -- --fit", () => {
   let folder: string;
@@ -215,6 +275,9 @@ describe("npm run bench -- --fit", () => {
         { searched: "streams", ended_by: "failed", n_parallel: null },
       ]);
       expect(results.fits![0]!.reason).toContain("holds no config.json");
+      expect(ran.stdout).not.toContain("| test |");
+      expect(reportHtml(results)).toContain("holds no config.json");
+      expect(reportHtml(results)).not.toContain("Every row");
     },
     minutes,
   );

@@ -4,6 +4,7 @@ import {
   expandTests,
   parseFlags,
   testName,
+  testsOf,
   UsageError,
   varyingFields,
 } from "../bench/flags.ts";
@@ -101,6 +102,41 @@ describe("tests, in llama-bench's order", () => {
   });
 });
 
+describe("modes", () => {
+  const curve = (line: string) => testsOf(options(line));
+
+  test("--curve: the stretches of one stream, to the largest depth", () => {
+    expect(curve("--curve 64 -d 0,200").map(testName)).toEqual([
+      "pp64",
+      "pp64 @ d64",
+      "pp64 @ d128",
+      "pp8 @ d192",
+    ]);
+    expect(curve("--curve 1024").map(testName)).toEqual([0, 1, 2, 3].map(stretch));
+    expect(curve("--curve 512 --quick -npl 1,2 -ub 1").map(({ n_parallel }) => n_parallel)).toEqual([1, 2]);
+    expect(varyingFields(options("--curve 8 --quick"))).toEqual(["latency_p50_ns", "latency_p95_ns"]);
+
+    function stretch(i: number): string {
+      return i === 0 ? "pp1024" : `pp1024 @ d${1024 * i}`;
+    }
+  });
+
+  test("--quality alone times nothing", () => {
+    expect(options("--quality")).toMatchObject({ quality: true, curve: null, fill: "text" });
+    expect(names("--quality")).toEqual([]);
+    expect(names("--quality --quick")).toEqual(["pp64", "tg16", "tg16 @ d512"]);
+    expect(names("--quality -n 8 -p 0 -d 0")).toEqual(["tg8"]);
+    expect(names("--quality -p 0 -n 0")).toEqual([]);
+    expect(curve("--quality --curve 2048")).toHaveLength(2);
+    expect(varyingFields(options("--quality"))).toEqual(["bits_per_byte"]);
+  });
+
+  test("--fill", () => {
+    expect(options("--fill random").fill).toBe("random");
+    expect(varyingFields(options("--fill random"))).toEqual(["fill"]);
+  });
+});
+
 describe("lists and ranges", () => {
   test.each([
     ["-d 1,2,3", [1, 2, 3]],
@@ -193,6 +229,13 @@ describe("errors are one sentence and exit 2", () => {
     ["--runtime deno", '--runtime: found "deno", wanted one of chrome, node'],
     ["--seed -3", '--seed: found "-3", wanted a whole number from 0 to 4294967295'],
     ["--max-bytes lots", '--max-bytes: found "lots", wanted a size'],
+    ["--fill zeros", '--fill: found "zeros", wanted one of text, random'],
+    ["--curve 0", '--curve: found "0", wanted a whole number from 1 to 1073741824'],
+    ["--curve 5000", "--curve: found 5000 tokens a row, wanted at most the largest -d, 4096"],
+    ["--curve 1 -d 8192", "--curve: a row every 1 of 8192 tokens are 8192 rows, wanted at most 4096"],
+    ["--curve 8 -p 8", "--curve streams a text once to the largest -d, found -p beside it"],
+    ["--curve 8 -r 3", "--curve streams a text once to the largest -d, found -r beside it"],
+    ["--curve 8 --fill random", "--curve streams a text, found --fill random beside it, wanted --fill text"],
     ["--delay soon", '--delay: found "soon", wanted seconds from 0 to 3600'],
   ])("%s", (line, message) => {
     expect(() => options(line)).toThrow(message);
@@ -211,14 +254,15 @@ test("help names every flag as its users write it, with examples", () => {
   if (!("help" in parsed)) throw new Error("no help");
   const flags =
     "-m -p -n -pg -d -r -o -oe -ctk -ctv -ub --delay --progress --no-warmup --list-devices -npl -a --peer --runtime " +
-    "--browser --software --quick --fit --out --seed --tune --max-bytes --verbose --open --dtype";
+    "--browser --software --quick --fit --out --seed --tune --max-bytes --verbose --open --dtype --curve --quality --fill";
   for (const flag of flags.split(" ")) expect(parsed.help).toMatch(new RegExp(`(^|[ ,])${flag}[ ,]`, "m"));
   expect(parsed.help).toContain("Examples:");
   expect(parsed.help).not.toMatch(/--(npl|pg|ctk|oe|ub)\b/);
 });
 
 test("fields that differ between rows are named", () => {
-  expect(varyingFields(options("-npl 1,2"))).toEqual(["n_parallel"]);
-  expect(varyingFields(options("-npl 4 -ub 8,16"))).toEqual(["n_parallel", "n_ubatch"]);
+  const ofStreams = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
+  expect(varyingFields(options("-npl 1,2"))).toEqual(ofStreams);
+  expect(varyingFields(options("-npl 4 -ub 8,16"))).toEqual([...ofStreams, "n_ubatch"]);
   expect(varyingFields(options(""))).toEqual([]);
 });

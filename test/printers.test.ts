@@ -1,6 +1,15 @@
 import { expect, test } from "vitest";
 import { createPrinter, formatResults, formats } from "../bench/printers/index.ts";
-import { type Environment, emptyRow, fields, type Results, type Row } from "../bench/row.ts";
+import {
+  type Alternation,
+  type Environment,
+  emptyQuality,
+  emptyRow,
+  fields,
+  type Quality,
+  type Results,
+  type Row,
+} from "../bench/row.ts";
 import { formatBytes, formatNs, formatParameters, parseBytes } from "../bench/units.ts";
 
 const environment: Environment = {
@@ -96,6 +105,77 @@ test("md shows the fields it is told of", () => {
   const row = printer.row({ ...measured, n_parallel: 4 });
   expect(row).toContain("| n_parallel |");
   expect(row).toContain("|          4 |");
+});
+
+test("md says figures of streams, latency and quality as they read best", () => {
+  const extra = ["avg_ts_stream", "latency_p95_ns", "bytes_per_stream", "streams_per_gib"] as const;
+  const row = {
+    avg_ts_stream: 16,
+    latency_p95_ns: 2.5e6,
+    bytes_per_stream: 1536,
+    streams_per_gib: 699_050.67,
+  };
+  const [, , line] = createPrinter("md", extra)
+    .row({ ...measured, ...row })
+    .split("\n");
+  for (const cell of ["16.00", "2.50 ms", "1.50 KiB", "699050.7"]) expect(line).toContain(` ${cell} |`);
+});
+
+const quality = [
+  {
+    arch: "llama",
+    model: "llama",
+    status: "refused",
+    reason: "asked 3 GiB",
+    bits_per_byte: 2.06,
+    theory_bytes_at_4096: 2 ** 24,
+    points: [
+      { context: 256, bits_per_byte: 2.1 },
+      { context: 512, bits_per_byte: 3.4 },
+    ],
+  },
+  { ...emptyQuality({ arch: "gru", model: "gru" }), bits_per_byte: 2.0765, theory_bytes_at_4096: 2048 },
+  { ...emptyQuality({ arch: "mamba", model: "m|x" }), status: "unsupported", reason: "no text" },
+] as const satisfies Quality[];
+const alternation: Alternation = {
+  arch: "gru",
+  model: "gru",
+  n_parallel: 1,
+  n_gen: 64,
+  from: 0,
+  to: 1_048_576,
+  ratios: Array.from({ length: 20 }, () => 1.003),
+  ratio: 1.003,
+  low: 0.9912,
+  high: 1.0118,
+  method: "snapshots of 2.50 KiB restored into one session",
+};
+const none = { ...alternation, n_parallel: 4, ratio: null, low: null, high: null, method: "out of memory" };
+
+test("md: bits a byte beside bytes of state, and both ends of a stream", () => {
+  const text = formatResults("md", { ...results, rows: [], quality, alternations: [alternation, none] });
+  const lines = text.split("\n").filter((line) => line.startsWith("| "));
+  expect(lines.slice(0, 5)).toEqual([
+    "| model | bits a byte | state + kv at 4,096 tokens | at the end of one stream |",
+    "| --- | ---: | ---: | --- |",
+    "| llama | 2.0600 | 16.00 MiB | 3.4000 from token 257 to 512; refused: asked 3 GiB |",
+    "| gru | 2.0765 | 2.00 KiB |  |",
+    "| m\\|x | – | – | unsupported: no text |",
+  ]);
+  expect(text).toContain(
+    "gru: generation at 1,048,576 runs at 1.003 [0.991, 1.012] of its speed at depth 0, 20 rounds",
+  );
+  expect(text).toContain(
+    "| gru in 4 streams: generation at 1,048,576 was not set beside depth 0 | out of memory |",
+  );
+});
+
+test("json keeps what was found beside the rows, streamed or whole", () => {
+  const all = { ...results, quality, alternations: [alternation] };
+  const printer = createPrinter("json");
+  const streamed = printer.header(environment) + rows.map((row) => printer.row(row)).join("");
+  expect(JSON.parse(streamed + printer.footer(all))).toEqual(all);
+  expect(JSON.parse(formatResults("json", all))).toEqual(all);
 });
 
 test("csv quotes every value and gives back every row", () => {

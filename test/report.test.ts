@@ -4,7 +4,7 @@ import { colours, palette } from "../bench/charts.ts";
 import { testName } from "../bench/flags.ts";
 import { html } from "../bench/html.ts";
 import { reportHtml } from "../bench/report.ts";
-import { type Environment, emptyRow, fields, type Results, type Row } from "../bench/row.ts";
+import { type Environment, emptyQuality, emptyRow, fields, type Results, type Row } from "../bench/row.ts";
 import { timing } from "../bench/stats.ts";
 
 /** Made-up figures in the shape of a real run: bytes are the formulas', rates are invented. */
@@ -215,6 +215,22 @@ describe("report", () => {
     expect(innerHTML).toContain("mistral-window, tg128 @ d4096: 1,024 pairs a token");
     expect(innerHTML).not.toContain("NaN");
     expect(chart(withPairs.filter(({ n_depth }) => n_depth === 0))).toBeNull();
+  });
+
+  test("shows bits a byte as a table and against the position, and both ends of a stream, with no rows at all", () => {
+    const points = [16, 32, 64, 100].map((context) => ({ context, bits_per_byte: 2 + 1 / context }));
+    const about = { arch: "gru", model: "<gru>" };
+    const quality = [{ ...emptyQuality(about), bits_per_byte: 2.0765, theory_bytes_at_4096: 2048, points }];
+    const ends = { from: 0, to: 512, ratios: [1], ratio: 1, low: 1, high: 1, method: "snapshots" };
+    const alternations = [{ ...about, n_parallel: 1, n_gen: 64, ...ends }];
+    const shown = reportHtml({ ...results, rows: [], quality, alternations });
+    const page = parseHTML(shown).document;
+    const chart = page.querySelector('svg[aria-label="Bits a byte against position in one stream"]');
+    expect(chart?.querySelectorAll("circle")).toHaveLength(4);
+    expect(shown).not.toMatch(/NaN|<gru>/);
+    expect(page.querySelectorAll("table.answer")).toHaveLength(2);
+    expect(page.querySelector("table.answer tbody")?.textContent).toContain("2.0765");
+    expect(page.querySelectorAll(".legend li")).toHaveLength(1);
   });
 
   test("stands without rows, and with one", () => {

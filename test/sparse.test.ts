@@ -108,6 +108,23 @@ test("a stream that sinks and window hold is the full model's, bit for bit", asy
   expect(found.subarray(24 * V)).not.toEqual(wanted.subarray(24 * V));
 });
 
+test("a cache of sinks is filled as it is read: by position, in however many calls", async () => {
+  const model = await loaded({ pattern: "sinks", sinks: 3, window: 21 });
+  const filled = async (...calls: number[]) => {
+    const session = await model.session({ chunk: 8 });
+    for (const tokens of calls) await session.fillCache(tokens, 7);
+    await session.prefill([5]);
+    const logits = await session.logits();
+    session.destroy();
+    return logits;
+  };
+  // the first three tokens, and what the window of token 100 keeps
+  const whole = await filled(100);
+  expect(await filled(1, 1, 78, 20)).toEqual(whole);
+  expect(await filled(99)).not.toEqual(whole);
+  model.destroy();
+});
+
 test("sinks keep as many slots as they say, in whole tiles", async () => {
   const bytes = async (sinks: number, window: number) => {
     const model = await loaded({ pattern: "sinks", sinks, window });

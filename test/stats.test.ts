@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { mean, median, quantile, standardDeviation, timing } from "../bench/stats.ts";
+import { mean, median, medianInterval, quantile, standardDeviation, timing } from "../bench/stats.ts";
 
 test("mean and sample standard deviation", () => {
   expect(mean([2, 4, 4, 4, 5, 5, 7, 9])).toBe(5);
@@ -41,4 +41,14 @@ test("timing: the mean of the rates, not the rate of the mean", () => {
 
 test("timing of nothing says so", () => {
   expect(() => timing([], 5)).toThrow("timing: no repetition was timed, wanted at least 1");
+});
+
+test("the interval of a median leaves out what the sign test does", () => {
+  const upTo = (n: number) => Array.from({ length: n }, (_, i) => n - i);
+  // Binomial(20, 1/2): at most 5 with 2.07%, at most 6 with 5.77%
+  expect(medianInterval(upTo(20))).toEqual({ low: 6, high: 15 });
+  // 2 / 2^6 = 3.1%, 2 / 2^5 = 6.3%
+  expect(medianInterval(upTo(6))).toEqual({ low: 1, high: 6 });
+  expect(medianInterval(upTo(5))).toEqual({ low: 1, high: 5 });
+  expect(medianInterval([7])).toEqual({ low: 7, high: 7 });
 });

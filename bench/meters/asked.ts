@@ -1,6 +1,7 @@
 // Bytes of live GPUBuffers counted from outside, on GPUDevice itself (the package webgpu-memory), for us and for every
 // peer alike.
 
+/** What is patched makes and destroys objects: none of it is called from one token to the next, while no buffer is made. */
 export interface Counter {
   /** Bytes of buffers that were made while counting was on and are not destroyed. */
   bytes(device: GPUDevice): number;
@@ -8,11 +9,18 @@ export interface Counter {
   paused<T>(work: () => Promise<T>): Promise<T>;
 }
 
+let counter: Promise<Counter> | null = null;
+
 /**
- * Turns counting on; a device must be requested afterwards to be counted. The package patches the prototypes of
+ * Turns counting on, once for all who ask; a device must be requested afterwards to be counted. The package patches the prototypes of
  * WebGPU's classes when it is imported, so both the plain methods and the counting ones are kept, to change places.
  */
-export async function startCounting(): Promise<Counter> {
+export const startCounting = (): Promise<Counter> => {
+  counter ??= patch();
+  return counter;
+};
+
+async function patch(): Promise<Counter> {
   const prototypes = webgpuClasses().map((name) => (globalThis as never as Classes)[name]!.prototype);
   const plain = prototypes.map(
     (prototype): PropertyDescriptorMap => Object.getOwnPropertyDescriptors(prototype),

@@ -45,35 +45,71 @@ export const filled = ({ n_prompt, n_depth }: Pick<Test, "n_prompt" | "n_depth">
 /** Tokens that each stream holds when the test ends. */
 export const held = (test: Test): number => filled(test) + test.n_prompt + test.n_gen;
 
+/** One session on the ledger, taken along beside a real one: what each part of it holds, moves and dispatches. */
+export class TheoryAlong {
+  readonly #ledger: Ledger;
+  readonly #session: Session;
+
+  static open(
+    { variants, maxBindingBytes }: Pick<Machine, "variants" | "maxBindingBytes">,
+    architecture: Architecture,
+    config: unknown,
+    size: { streams: number; chunk: number },
+  ): Promise<TheoryAlong> {
+    return TheoryAlong.on(new Ledger(variants, maxBindingBytes), architecture, config, size);
+  }
+
+  static async on(
+    ledger: Ledger,
+    architecture: Architecture,
+    config: unknown,
+    size: { streams: number; chunk: number },
+  ): Promise<TheoryAlong> {
+    return new TheoryAlong(ledger, await Session.open(sketch(architecture, config, ledger), size));
+  }
+
+  private constructor(ledger: Ledger, session: Session) {
+    this.#ledger = ledger;
+    this.#session = session;
+  }
+
+  /** Feeds every stream so many tokens. */
+  prefill(tokens: number): Promise<Theory> {
+    return this.test({ n_prompt: tokens, n_gen: 0 });
+  }
+
+  /** Prompt, then generation. */
+  async test({ n_prompt, n_gen }: Pick<Test, "n_prompt" | "n_gen">): Promise<Theory> {
+    const session = this.#session;
+    const { bytesMoved, dispatches } = this.#ledger;
+    await session.reserve(session.positions[0]! + n_prompt);
+    for (const piece of pieces(n_prompt, session.chunk))
+      await session.prefill(session.positions.map(() => new Array<number>(piece).fill(0)));
+    const consume = async (stream: (typeof session.streams)[number]) => {
+      for await (const _ of stream.stream({ maxTokens: n_gen }));
+    };
+    if (n_gen > 0) await Promise.all(session.streams.map(consume));
+    return {
+      bytes: session.memory(),
+      bytesMoved: this.#ledger.bytesMoved - bytesMoved,
+      dispatches: this.#ledger.dispatches - dispatches,
+    };
+  }
+}
+
 /** `onClock` is called where the clock starts. */
 async function run(
-  tracer: Ledger,
+  ledger: Ledger,
   architecture: Architecture,
   config: unknown,
   test: Test,
   onClock?: () => void,
 ): Promise<Theory> {
-  const { n_prompt, n_gen, n_parallel, n_ubatch } = test;
-  const model = sketch(architecture, config, tracer);
-  const session = await Session.open(model, { streams: n_parallel, chunk: n_ubatch });
-  const feed = async (tokens: number) => {
-    await session.reserve(session.positions[0]! + tokens);
-    for (const piece of pieces(tokens, session.chunk))
-      await session.prefill(Array.from({ length: n_parallel }, () => new Array<number>(piece).fill(0)));
-  };
-  await feed(filled(test));
+  const { n_parallel: streams, n_ubatch: chunk } = test;
+  const along = await TheoryAlong.on(ledger, architecture, config, { streams, chunk });
+  await along.prefill(filled(test));
   onClock?.();
-  const { bytesMoved, dispatches } = tracer;
-  if (n_prompt > 0) await feed(n_prompt);
-  const consume = async (stream: (typeof session.streams)[number]) => {
-    for await (const _ of stream.stream({ maxTokens: n_gen }));
-  };
-  if (n_gen > 0) await Promise.all(session.streams.map(consume));
-  return {
-    bytes: session.memory(),
-    bytesMoved: tracer.bytesMoved - bytesMoved,
-    dispatches: tracer.dispatches - dispatches,
-  };
+  return along.test(test);
 }
 
 /** What this test will hold, move and dispatch on this machine. */
@@ -121,9 +157,10 @@ export async function curveOf(
     points.push({ context, bytes: state + kv });
   };
   let power = 1;
-  while (power <= deepest) {
+  const last = Math.min(deepest, architecture.longest?.(config) ?? deepest);
+  while (power <= last) {
     await add(power);
-    const next = Math.min(2 * power, deepest);
+    const next = Math.min(2 * power, last);
     while (session.capacity > 0 && session.capacity < next) {
       points.push({ context: session.capacity, bytes: points.at(-1)!.bytes });
       await add(session.capacity + 1);

@@ -31,10 +31,15 @@ ${lines}
 }
 
 /** What was found beyond the rows, one a line. */
-function answers({ fits, crossovers }: Results): string {
+function answers({ fits, crossovers, quality, alternations }: Results): string {
   const list = (name: string, found: readonly unknown[] | undefined) =>
     found ? `"${name}": [\n${found.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n` : "";
-  return list("fits", fits) + list("crossovers", crossovers);
+  return (
+    list("fits", fits) +
+    list("crossovers", crossovers) +
+    list("quality", quality) +
+    list("alternations", alternations)
+  );
 }
 
 export const jsonlPrinter = (): Printer => ({

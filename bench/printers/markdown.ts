@@ -1,6 +1,6 @@
 import { type Answer, answersOf } from "../answers.ts";
 import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
-import { formatBytes, formatParameters } from "../units.ts";
+import { formatBytes, formatNs, formatParameters } from "../units.ts";
 import { nothing, type Printer } from "./printer.ts";
 
 interface Column {
@@ -22,7 +22,9 @@ export function markdownPrinter(extra: readonly Field[] = []): Printer {
     right("params", 10, (row) => optional(row.model_n_params, formatParameters)),
     left("backend", 17, backend),
     ...extra.map((field) =>
-      right(field, 10, (row) => optional(row[field], (value) => escapeMarkdown(String(value)))),
+      right(field, Math.max(10, field.length), (row) =>
+        optional(row[field], (value) => readable[field]?.(value as number) ?? escapeMarkdown(String(value))),
+      ),
     ),
     right("test", 15, (row) => escapeMarkdown(row.test)),
     right("state+kv", 10, (row) => optional(measuredBytes(row), formatBytes)),
@@ -66,6 +68,16 @@ function answerMarkdown({ title, note, columns, rows }: Answer): string {
     `\n${note}\n`
   );
 }
+
+/** Figures that do not read well as they are stored. */
+const readable: { readonly [F in Field]?: (value: number) => string } = {
+  avg_ts_stream: (rate) => rate.toFixed(2),
+  latency_p50_ns: formatNs,
+  latency_p95_ns: formatNs,
+  bytes_per_stream: (bytes) => formatBytes(Math.round(bytes)),
+  streams_per_gib: (streams) => streams.toFixed(1),
+  bits_per_byte: (bits) => bits.toFixed(4),
+};
 
 /** Names come from folders and adapters: none may end a cell, start emphasis, a link or HTML. */
 export function escapeMarkdown(text: string): string {

@@ -1,0 +1,67 @@
+// What --quality and --curve found beyond rows, as tables of text.
+
+import type { Answer } from "./answers.ts";
+import type { Alternation, Quality } from "./row.ts";
+import { formatBytes } from "./units.ts";
+
+/** Bits a byte beside what is carried from token to token; the best first. */
+export function qualityAnswer(quality: readonly Quality[]): Answer | null {
+  if (quality.length === 0) return null;
+  const rank = ({ bits_per_byte }: Quality) => bits_per_byte ?? Number.POSITIVE_INFINITY;
+  return {
+    title: "Bits a byte beside bytes of state",
+    note:
+      "Bits a byte: of text that the shipped models have not seen, 64 consecutive windows of 256 tokens, each from an empty state, " +
+      "every position counted. They were trained on windows of that length and none longer: what one long stream does to a model is " +
+      "in the last column, over the stretch that ends there. State + kv: of one stream at 4,096 tokens, by the ledger.",
+    columns: [
+      { title: "model", kind: "model" },
+      { title: "bits a byte", kind: "number" },
+      { title: "state + kv at 4,096 tokens", kind: "number" },
+      { title: "at the end of one stream", kind: "prose" },
+    ],
+    rows: quality
+      .toSorted((a, b) => rank(a) - rank(b))
+      .map((found) => [
+        found.model,
+        found.bits_per_byte?.toFixed(4) ?? "–",
+        found.theory_bytes_at_4096 === null ? "–" : formatBytes(found.theory_bytes_at_4096),
+        streamed(found),
+      ]),
+  };
+}
+
+/** The end of the stream, and why it ended where it should not. */
+function streamed({ points, status, reason }: Quality): string {
+  const [before, last] = [points.at(-2), points.at(-1)];
+  const from = (before?.context ?? 0) + 1;
+  const figures =
+    last && `${last.bits_per_byte.toFixed(4)} from token ${count(from)} to ${count(last.context)}`;
+  return [figures, status !== "ok" && `${status}: ${reason}`].filter(Boolean).join("; ");
+}
+
+/** Speed at both ends of a long stream. */
+export function alternationAnswer(alternations: readonly Alternation[]): Answer | null {
+  if (alternations.length === 0) return null;
+  return {
+    title: "Generation at the end of the stream and at its beginning",
+    note: "Median of the rounds' ratios, in brackets its 95% interval by the sign test; in every round both ends were timed, the order changed each time.",
+    columns: [
+      { title: "found", kind: "prose" },
+      { title: "how", kind: "prose" },
+    ],
+    rows: alternations.map((found) => [alternationSentence(found), found.method]),
+  };
+}
+
+/** In one sentence. */
+export function alternationSentence(found: Alternation): string {
+  const { model, n_parallel, to, ratio, low, high, ratios } = found;
+  const name = `${model}${n_parallel > 1 ? ` in ${n_parallel} streams` : ""}`;
+  if (ratio === null || low === null || high === null)
+    return `${name}: generation at ${count(to)} was not set beside depth 0`;
+  const [r, l, h] = [ratio, low, high].map((value) => value.toFixed(3));
+  return `${name}: generation at ${count(to)} runs at ${r} [${l}, ${h}] of its speed at depth 0, ${ratios.length} rounds`;
+}
+
+const count = (n: number): string => n.toLocaleString("en-US");

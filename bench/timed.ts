@@ -1,0 +1,72 @@
+// The two things that a clock stands beside: tokens fed and tokens generated, with the time from each result to the next.
+
+import type { GpuMachine } from "../engine/gpu.ts";
+import type { Session } from "../engine/session.ts";
+import type { Stream } from "../engine/stream.ts";
+
+export interface Timed {
+  /** performance.now() when it began, at the first generated id (0 for a prompt), and when it was over. */
+  started: number;
+  first: number;
+  ended: number;
+  /** Nanoseconds from one result to the next: of every chunk, or of every id but each stream's first. */
+  latenciesNs: number[];
+}
+
+/** Feeds the prompts, one list a stream: over when the GPU is done. A chunk's time ends when the GPU has done it. */
+export async function prefillTimed(
+  session: Session,
+  machine: GpuMachine,
+  prompts: readonly (readonly number[])[],
+): Promise<Timed> {
+  const latenciesNs: number[] = [];
+  const chunks: Promise<void>[] = [];
+  const started = performance.now();
+  let ended = started;
+  const onProgress = () => {
+    const done = machine.idle().then(() => {
+      const now = performance.now();
+      latenciesNs.push((now - ended) * 1e6);
+      ended = now;
+    });
+    chunks.push(done);
+  };
+  try {
+    await session.prefill(prompts, { onProgress });
+  } finally {
+    // a lost device rejects them all: none may be left that nobody hears
+    await Promise.allSettled(chunks);
+  }
+  await Promise.all(chunks);
+  return { started, first: 0, ended, latenciesNs };
+}
+
+/** Reads `tokens` tokens of every stream: over when the last id of every stream is in JavaScript. */
+export async function generateTimed(session: Session, tokens: number): Promise<Timed> {
+  const started = performance.now();
+  const streams = await Promise.all(session.streams.map((stream) => readTimed(stream, tokens)));
+  return {
+    started,
+    first: Math.min(...streams.map(({ first }) => first)),
+    ended: Math.max(...streams.map(({ ended }) => ended)),
+    latenciesNs: streams.flatMap(({ latenciesNs }) => latenciesNs),
+  };
+}
+
+/** Ids come back a submit at a time: those that come together share the time since those before. */
+async function readTimed(stream: Stream, tokens: number): Promise<Omit<Timed, "started">> {
+  const latenciesNs: number[] = [];
+  let first = 0;
+  let ended = 0;
+  let together = 0;
+  for await (const _ of stream.stream({ maxTokens: tokens })) {
+    const now = performance.now();
+    first ||= now;
+    together++;
+    if (stream.lane.queue.length > 0) continue;
+    if (ended > 0) latenciesNs.push(...new Array<number>(together).fill(((now - ended) * 1e6) / together));
+    ended = now;
+    together = 0;
+  }
+  return { first, ended, latenciesNs };
+}
