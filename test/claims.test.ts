@@ -279,6 +279,19 @@ describe("verdicts follow the rows", () => {
   });
 });
 
+test("what sparse attention costs in bits a byte is said where it was measured", () => {
+  const rows = rowsOf({}).map((row) => ({
+    ...row,
+    bits_per_byte: row.arch === "llama" ? 2.1 : row.arch === "sinks" ? 2.25 : null,
+  }));
+  const judged = claim(8, found({}, { rows }));
+  expect(judged.because).toContain("unseen text takes 2.100 (llama) and 2.250 (sinks) bits a byte");
+  expect(judged.evidence.filter(({ unit }) => unit === "bits/byte").map(({ value }) => value)).toEqual([
+    2.25, 2.1,
+  ]);
+  expect(claim(8, found()).because).not.toContain("bits a byte");
+});
+
 describe("missing rows", () => {
   test("without rows nothing is decided, and each verdict names what it lacks", () => {
     const judged = judgeAll({ rows: [], races: [], models: {} });
