@@ -15,7 +15,7 @@ import { type Environment, emptyRow, type Results } from "../bench/row.ts";
 import { shipped } from "../bench/shipped.ts";
 import { testName } from "../bench/tests.ts";
 import { found, models, race, rowsOf } from "./tools/claimsWorld.ts";
-import { project, run } from "./tools/command.ts";
+import { ended, project, run, start } from "./tools/command.ts";
 
 describe("the plan", () => {
   const at = join(project, "models/checkpoints");
@@ -210,6 +210,23 @@ describe("npm run claims", () => {
     expect(ran.out).toBe(verdictTable(document.claims));
     // rows go to stderr as they finish
     expect(ran.err).toContain("| llama ");
+  });
+
+  test("Ctrl-C keeps and judges what is there", { timeout: 300_000 }, async () => {
+    const out = join(folder, "stopped");
+    const child = start("claims", ["--quick", "--runtime", "node", "--out", out]);
+    let rows = "";
+    child.stderr!.on("data", (text) => {
+      rows += text;
+      if (/^\| elman /m.test(rows) && !child.killed) child.kill("SIGINT");
+    });
+    const ran = await ended(child);
+    expect(ran.code).toBe(130);
+    const results = JSON.parse(await readFile(join(out, "results.json"), "utf8")) as Results;
+    expect(results.rows[0]!.arch).toBe("elman");
+    const document = JSON.parse(await readFile(join(out, "claims.json"), "utf8"));
+    expect(document.claims.map(({ verdict }: Judged) => verdict)).toEqual(Array(11).fill("undecided"));
+    expect(ran.out).toBe(verdictTable(document.claims));
   });
 
   test("says in a sentence what is wrong with a flag, and runs nothing", { timeout: 60_000 }, async () => {
