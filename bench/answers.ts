@@ -2,7 +2,7 @@
 
 import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
-import { alternationAnswer, qualityAnswer } from "./modeAnswers.ts";
+import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
 import { formatBytes } from "./units.ts";
 
@@ -21,12 +21,14 @@ export function answersOf({
   crossovers = [],
   quality = [],
   alternations = [],
+  drifts = [],
 }: Results): Answer[] {
   return [
     ...searches.map((searched) => fitAnswer(fits, searched)),
     crossoverAnswer(crossovers),
     qualityAnswer(quality),
     alternationAnswer(alternations),
+    driftAnswer(drifts),
   ].filter((answer) => answer !== null);
 }
 

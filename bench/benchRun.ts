@@ -13,6 +13,7 @@ import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
 import {
   type Alternation,
+  type DriftPoint,
   type Environment,
   emptyQuality,
   type Field,
@@ -60,6 +61,7 @@ export class BenchRun {
   readonly #fits: Fit[] = [];
   readonly #quality: Quality[] = [];
   readonly #alternations: Alternation[] = [];
+  readonly #drifts: DriftPoint[] = [];
   /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
   #finished = { stages: 0, rows: 0 };
@@ -80,7 +82,8 @@ export class BenchRun {
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     const wanted = options.progress ?? process.stderr.isTTY;
     const before = options.quality ? ["quality"] : [];
-    this.#progress = wanted ? createProgress(job.plan.map(({ tests }) => [...before, ...tests])) : noProgress;
+    const stages = job.plan.map(({ tests }) => [...before, ...tests]);
+    this.#progress = wanted ? createProgress(stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -122,6 +125,7 @@ export class BenchRun {
       crossovers,
       quality: this.#quality,
       alternations: this.#alternations,
+      drifts: this.#drifts,
     };
     const results: Results = {
       schema: "longtape/1",
@@ -170,6 +174,9 @@ export class BenchRun {
         break;
       case "alternation":
         this.#alternations.push(event.alternation);
+        break;
+      case "drift":
+        this.#drifts.push(event.drift);
         break;
       case "hidden":
         this.#environment.tab_hidden = true;

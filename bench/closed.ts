@@ -91,7 +91,7 @@ export function closedState({ layers }: Architecture, size: Size): number {
  * min(N, S + W) with sinks (Xiao et al., arXiv 2309.17453, section 3.2), else N: local and strided attention choose
  * which keys a query looks at, not which are kept (Child et al., arXiv 1904.10509, section 4).
  */
-export function closedKv({ layers }: Architecture, size: Size): number {
+export function closedKv({ layers }: Pick<Architecture, "layers">, size: Size): number {
   return total(layers, size, (group) =>
     group.kind === "attention" ? 2 * group.kvHeads * group.headDim * kept(group.pattern, size.tokens) : 0,
   );

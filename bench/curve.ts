@@ -4,6 +4,7 @@ import type { GpuMachine } from "../engine/gpu.ts";
 import { formatBytes, total } from "../engine/memory.ts";
 import { Session } from "../engine/session.ts";
 import type { Snapshot } from "../engine/snapshot.ts";
+import { type Drift, DriftMeter } from "./drift.ts";
 import { failure, type Phase, stackOf } from "./failure.ts";
 import { closedHeld, closedOf, memoryFields, speedFields, theoryFields } from "./fields.ts";
 import { type Fill, pieces } from "./fill.ts";
@@ -24,6 +25,8 @@ const CHUNKS = 64;
 /** Rounds of the comparison, and tokens generated at either end in each. */
 const ROUNDS = 20;
 const GENERATED = 64;
+/** Progress is told no more often than this. */
+const TELL_MS = 1000;
 
 /** What a curve needs of the bench. */
 export interface CurveHost {
@@ -56,17 +59,21 @@ export async function runCurve(
     const { nmse_vs_reference } = row;
     const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk });
     const session = await model.session({ streams, chunk });
-    phase = "run";
-    stream = new LongStream(session, machine, fill, host);
+    const drift = await DriftMeter.open(model);
+    stream = new LongStream(session, machine, fill, host, drift);
     await emit({ type: "step", test: row.test, what: "first token" });
     await stream.begin(tests[0]!.n_prompt);
     for (const test of tests) {
       row = { ...host.row(test), nmse_vs_reference };
+      // past the model's reach "no" is the ledger's answer, before anything is run
+      phase = "preflight";
       const theory = await along.prefill(test.n_prompt);
+      phase = "run";
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
-      await emit({ type: "step", test: row.test, what: "streaming" });
-      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt);
+      const onPiece = (done: number) =>
+        emit({ type: "step", test: row.test, what: `${count(done)} of ${count(test.n_prompt)} tokens` });
+      const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt, onPiece);
       row = {
         ...row,
         ...memoryFields(held, loaded.resident, theory, closed && closedHeld(closed, layers), test),
@@ -74,6 +81,8 @@ export async function runCurve(
       };
       if (fault) row = { ...row, status: "failed", reason: fault };
       await emit({ type: "row", row });
+      const drifted = await stream.drift();
+      if (drifted) await emit({ type: "drift", drift: { model: row.model, ...drifted } });
     }
   } catch (error) {
     stream?.destroy();
@@ -108,14 +117,17 @@ class LongStream {
   readonly #machine: GpuMachine;
   readonly #fill: Fill;
   readonly #host: CurveHost;
+  /** Of the first stream; null where the model has no sums that only grow. */
+  readonly #drift: DriftMeter | null;
   /** Bytes held after the first token, and the streams there, where their state is of fixed size. */
   #first: { live: number; snapshot: Snapshot } | null = null;
 
-  constructor(session: Session, machine: GpuMachine, fill: Fill, host: CurveHost) {
+  constructor(session: Session, machine: GpuMachine, fill: Fill, host: CurveHost, drift: DriftMeter | null) {
     this.#session = session;
     this.#machine = machine;
     this.#fill = fill;
     this.#host = host;
+    this.#drift = drift;
   }
 
   get positions(): readonly number[] {
@@ -142,18 +154,26 @@ class LongStream {
   }
 
   /** Feeds the next tokens. Buffers are made before the clock starts, while counting is on; nothing is counted under it. */
-  async stretch(tokens: number): Promise<Stretch> {
+  async stretch(tokens: number, onPiece: (done: number) => void | Promise<void>): Promise<Stretch> {
     const session = this.#session;
     const { counter, resident } = this.#host;
     await session.reserve(Math.max(...session.positions) + tokens);
     let elapsedNs = 0;
     const latenciesNs: number[] = [];
+    let done = 0;
+    let told = Number.NEGATIVE_INFINITY;
     await counter.paused(async () => {
       for (const piece of pieces(tokens, session.chunk, CHUNKS)) {
+        if (performance.now() - told > TELL_MS) {
+          await onPiece(done);
+          told = performance.now();
+        }
         const prompts = this.#prompts(piece);
         const { started, ended, latenciesNs: some } = await prefillTimed(session, this.#machine, prompts);
         elapsedNs += (ended - started) * 1e6;
         latenciesNs.push(...some);
+        done += piece;
+        this.#drift?.add(prompts[0]!);
       }
     });
     const live = this.#machine.live();
@@ -164,6 +184,11 @@ class LongStream {
     const fault = this.#grown(total(live)) ?? (await this.#notFinite());
     tally.peakTotal = peak;
     return { held, samplesNs: [elapsedNs], latenciesNs, fault };
+  }
+
+  /** How far the first stream's sums have drifted; null where the model has none. */
+  async drift(): Promise<Drift | null> {
+    return this.#drift?.of(await this.#session.snapshot()) ?? null;
   }
 
   /** Generation at both ends in turn, the order changed every round. */
@@ -257,6 +282,8 @@ export async function alternating(
   }
   return ratios;
 }
+
+const count = (n: number): string => n.toLocaleString("en-US");
 
 /** The stretches of each stream: those of the same streams and chunk. */
 export function curvesOf(tests: readonly Test[]): Test[][] {

@@ -57,7 +57,7 @@ export class DriftMeter {
 
   /** The drift of a session's first stream, after the tokens that were added. */
   of({ tensors }: Snapshot): Drift {
-    return this.ofSums(tensors.get("layers.0.state")!, tensors.get("layers.0.keySum"));
+    return this.ofSums(tensors.get("layers.0.linear.state")!, tensors.get("layers.0.linear.keySum"));
   }
 
   /** The drift of these sums: [.., Hk, Dk, Dv] and [.., Hk, Dk], of which the first stream's are taken. */
@@ -138,7 +138,11 @@ async function tableOf({ loaded }: Model, c: LinearAttentionConfig): Promise<Flo
   const storages = [tokens, x, qkv].flatMap((tensor) => tensor.storages);
   const plan = record("drift", (m) => {
     m.run(embedding, { table: weights.embeddings, tokens, y: x }, { V, D, M: V });
-    m.run(linear({ norm: true }), { w: weights.layers[0].in, x, y: qkv }, { M: V, I: D, O: W, eps: c.eps });
+    m.run(
+      linear({ norm: true }),
+      { w: weights.layers[0].linear.in, x, y: qkv },
+      { M: V, I: D, O: W, eps: c.eps },
+    );
   });
   const workspace = new Workspace(machine, [plan]);
   try {

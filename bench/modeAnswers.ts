@@ -1,7 +1,7 @@
 // What --quality and --curve found beyond rows, as tables of text.
 
 import type { Answer } from "./answers.ts";
-import type { Alternation, Quality } from "./row.ts";
+import type { Alternation, DriftPoint, Quality } from "./row.ts";
 import { formatBytes } from "./units.ts";
 
 /** Bits a byte beside what is carried from token to token; the best first. */
@@ -51,6 +51,30 @@ export function alternationAnswer(alternations: readonly Alternation[]): Answer 
       { title: "how", kind: "prose" },
     ],
     rows: alternations.map((found) => [alternationSentence(found), found.method]),
+  };
+}
+
+/** What f32 loses where sums only grow. */
+export function driftAnswer(drifts: readonly DriftPoint[]): Answer | null {
+  if (drifts.length === 0) return null;
+  const number = (title: string) => ({ title, kind: "number" as const });
+  return {
+    title: "How far linear attention's sums drift",
+    note:
+      "The first layer's sums, added up in f32 token by token, beside the same sums in doubles: root mean square of the error as a " +
+      "share of the exact values', of the state, of the normaliser, and of what each token of the stream would read from them.",
+    columns: [
+      { title: "model", kind: "model" },
+      number("tokens"),
+      number("state"),
+      number("normaliser"),
+      number("outputs"),
+    ],
+    rows: drifts.map(({ model, tokens, state, keySum, outputs }) => [
+      model,
+      count(tokens),
+      ...[state, keySum, outputs].map((error) => error?.toExponential(1) ?? "–"),
+    ]),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Crossover } from "./crossover.ts";
+import type { Drift } from "./drift.ts";
 import type { Fit } from "./fits.ts";
 
 /**
@@ -106,8 +107,8 @@ export interface Row {
   /** Tokens a second of one stream: avg_ts / n_parallel. */
   avg_ts_stream: number | null;
   /**
-   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated (ids come back a submit at a
-   * time; those that come together share its time), or of a chunk of a prompt.
+   * Nanoseconds from one result to the next, median and 95th percentile: of a token generated, or of a chunk of a prompt.
+   * Results that come together (ids come back a submit at a time) share the time since those before.
    */
   latency_p50_ns: number | null;
   latency_p95_ns: number | null;
@@ -313,6 +314,11 @@ export interface Alternation {
   method: string;
 }
 
+/** How far a linear attention's sums have drifted from doubles in a long stream (drift.ts). */
+export interface DriftPoint extends Drift {
+  model: string;
+}
+
 export interface Results {
   schema: "longtape/1";
   environment: Environment;
@@ -323,6 +329,7 @@ export interface Results {
   crossovers?: Crossover[];
   quality?: Quality[];
   alternations?: Alternation[];
+  drifts?: DriftPoint[];
 }
 
 /** Tokens that the context holds when the test ends. */

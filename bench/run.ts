@@ -30,6 +30,7 @@ import { measureQuality } from "./quality.ts";
 import {
   type Alternation,
   type Curve,
+  type DriftPoint,
   type Environment,
   emptyQuality,
   type Quality,
@@ -81,6 +82,7 @@ export type BenchEvent =
   | { type: "fit"; fit: Fit }
   | { type: "quality"; quality: Quality }
   | { type: "alternation"; alternation: Alternation }
+  | { type: "drift"; drift: DriftPoint }
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;

@@ -13,23 +13,24 @@ export interface Timed {
   latenciesNs: number[];
 }
 
+/** Milliseconds, less than any submit takes: the ends of chunks that are nearer to one another were told together. */
+const TOGETHER_MS = 0.05;
+
 /** Feeds the prompts, one list a stream: over when the GPU is done. A chunk's time ends when the GPU has done it. */
 export async function prefillTimed(
   session: Session,
   machine: GpuMachine,
   prompts: readonly (readonly number[])[],
 ): Promise<Timed> {
-  const latenciesNs: number[] = [];
+  const arrivals: number[] = [];
   const chunks: Promise<void>[] = [];
   const started = performance.now();
-  let ended = started;
   const onProgress = () => {
-    const done = machine.idle().then(() => {
-      const now = performance.now();
-      latenciesNs.push((now - ended) * 1e6);
-      ended = now;
-    });
-    chunks.push(done);
+    chunks.push(
+      machine.idle().then(() => {
+        arrivals.push(performance.now());
+      }),
+    );
   };
   try {
     await session.prefill(prompts, { onProgress });
@@ -38,7 +39,27 @@ export async function prefillTimed(
     await Promise.allSettled(chunks);
   }
   await Promise.all(chunks);
-  return { started, first: 0, ended, latenciesNs };
+  return {
+    started,
+    first: 0,
+    ended: arrivals.at(-1) ?? started,
+    latenciesNs: latenciesNs(started, arrivals),
+  };
+}
+
+/** From one arrival to the next, milliseconds in: those that came together share the time since those before. */
+export function latenciesNs(started: number, arrivals: readonly number[]): number[] {
+  const out: number[] = [];
+  let before = started;
+  let together = 0;
+  for (const [i, arrival] of arrivals.entries()) {
+    together++;
+    if (i + 1 < arrivals.length && arrivals[i + 1]! - arrival < TOGETHER_MS) continue;
+    for (let n = 0; n < together; n++) out.push(((arrival - before) * 1e6) / together);
+    before = arrival;
+    together = 0;
+  }
+  return out;
 }
 
 /** Reads `tokens` tokens of every stream: over when the last id of every stream is in JavaScript. */
@@ -63,8 +84,9 @@ async function readTimed(stream: Stream, tokens: number): Promise<Omit<Timed, "s
     const now = performance.now();
     first ||= now;
     together++;
+    // the rest of its submit is here already
     if (stream.lane.queue.length > 0) continue;
-    if (ended > 0) latenciesNs.push(...new Array<number>(together).fill(((now - ended) * 1e6) / together));
+    if (ended > 0) for (let n = 0; n < together; n++) latenciesNs.push(((now - ended) * 1e6) / together);
     ended = now;
     together = 0;
   }

@@ -2,7 +2,16 @@
 // over them. Pure: nothing is allocated here.
 
 import { CURSOR_COLUMNS, ID_RING } from "./cursor.ts";
-import { type Architecture, type Carried, type Chunk, type Io, leaves, mapTree, type Tree } from "./model.ts";
+import {
+  type Architecture,
+  type Carried,
+  type Chunk,
+  type Io,
+  type Kept,
+  leaves,
+  mapTree,
+  type Tree,
+} from "./model.ts";
 import { PagedTensor } from "./pages.ts";
 import { type Op, type Plan, record } from "./plan.ts";
 import {
@@ -77,7 +86,7 @@ export interface CarriedTensors {
   tree(parity: 0 | 1): Tree;
   readonly paged: readonly PagedTensor[];
   /** Keys and values, in pages and in rings. */
-  readonly kv: readonly Tensor[];
+  readonly kv: readonly Kept[];
   /** In place: state and rings. */
   readonly fixed: readonly Storage[];
   /** The two sides of the twins, `now` at parity 0 first; empty where nothing ping-pongs. */
@@ -85,6 +94,9 @@ export interface CarriedTensors {
   /** Every unpaged tensor as it stands at a parity, by path. */
   tensors(parity: 0 | 1): [path: string, tensor: Tensor][];
 }
+
+/** A tensor, once slabs are closed. */
+type At = (sides: Tensor[][], parity: 0 | 1, fixed: Record<"state" | "kv", Tensor[]>) => Tensor;
 
 function layState(architecture: Architecture, config: unknown, B: number): CarriedTensors {
   const declared = architecture.state(config, B);
@@ -95,6 +107,7 @@ function layState(architecture: Architecture, config: unknown, B: number): Carri
     next: new Slabs("scratch", "twins, other side"),
   };
   const paged: PagedTensor[] = [];
+  const kept: { at: At; sinks: number }[] = [];
   // each leaf is first a thunk: slabs give tensors only when all are in
   const thunks = mapTree(declared, (leaf: Tree, path) => {
     const spec: Carried = leaf.twin ?? leaf;
@@ -108,16 +121,17 @@ function layState(architecture: Architecture, config: unknown, B: number): Carri
         }),
       };
     }
+    let at: At;
     if (spec.pagedAxis !== undefined) {
       const tensor = new PagedTensor(path, spec);
       paged.push(tensor);
-      return { shape: [], at: () => tensor };
+      at = () => tensor;
+    } else {
+      const number = slabs[spec.kind].add(path, spec);
+      at = (_, __, fixed) => fixed[spec.kind][number]!;
     }
-    const number = slabs[spec.kind].add(path, spec);
-    return {
-      shape: [],
-      at: (_: Tensor[][], __: 0 | 1, fixed: Record<"state" | "kv", Tensor[]>) => fixed[spec.kind][number]!,
-    };
+    if (spec.kind === "kv") kept.push({ at, sinks: spec.sinks ?? 0 });
+    return { shape: [], at };
   });
   const closed = {
     state: slabs.state.close(),
@@ -128,11 +142,10 @@ function layState(architecture: Architecture, config: unknown, B: number): Carri
   const sides = [closed.now.tensors, closed.next.tensors];
   const fixed = { state: closed.state.tensors, kv: closed.kv.tensors };
   const tree = (parity: 0 | 1) => mapTree(thunks, (leaf) => leaf.at(sides, parity, fixed));
-  const kinds = leaves<Tree>(declared).map(([, leaf]) => leaf.kind);
   return {
     tree,
     paged,
-    kv: leaves<Tensor>(tree(0)).flatMap(([, tensor], i) => (kinds[i] === "kv" ? [tensor] : [])),
+    kv: kept.map(({ at, sinks }) => ({ tensor: at([], 0, fixed), sinks })),
     fixed: [...closed.state.storages, ...closed.kv.storages],
     sides: [closed.now.storages, closed.next.storages],
     tensors(parity) {
@@ -258,7 +271,7 @@ export function laySession(
     greedy: plans("step", 1, { greedy: true }),
     sampled: plans("sampled step", 1, { greedy: false }),
     prefill: new Map(sizes.map((T) => [T, plans("prefill", T)])),
-    fill: record("fill", (m) => architecture.fillCache(m, carried.kv, io.view(1), { B }, config)),
+    fill: record("fill", (m) => architecture.fillCache(m, carried.kv, io.view(1), { B })),
   };
 }
 

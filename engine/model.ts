@@ -16,6 +16,8 @@ export interface Weight extends Spec {
 /** What is carried from token to token. */
 export interface Carried extends Spec {
   kind: "state" | "kv";
+  /** Of a ring: the stream's first tokens, which it keeps for good before those of the window. */
+  sinks?: number;
 }
 
 /** A carried tensor that a kernel cannot update in place: read as `now`, written as `next`, then the two change places. */
@@ -25,7 +27,7 @@ export interface Twin {
 
 export const weight = (spec: Spec, load: Weight["load"]): Weight => ({ ...spec, load });
 export const state = (spec: Spec): Carried => ({ ...spec, kind: "state" });
-export const kv = (spec: Spec): Carried => ({ ...spec, kind: "kv" });
+export const kv = (spec: Spec, sinks = 0): Carried => ({ ...spec, kind: "kv", sinks });
 /** Keys and values that grow by pages along `axis`, whose size in `spec.shape` is 0. */
 export const pagedKv = (axis: number, spec: Spec): Carried => ({ ...spec, kind: "kv", pagedAxis: axis });
 export const twin = (spec: Spec): Twin => ({ twin: state(spec) });
@@ -57,6 +59,12 @@ export interface Io {
   allLogits?: Tensor;
 }
 
+/** Keys and values: pages, or a ring with this many sinks before it. */
+export interface Kept {
+  tensor: Tensor;
+  sinks: number;
+}
+
 /** B streams of T tokens each. */
 export interface Chunk {
   B: number;
@@ -85,10 +93,10 @@ export interface Architecture<C = Tree, W = Tree, S = Tree, X = Tree> {
   /** Moves the cursor past what was consumed: the last op of every plan. */
   advance(m: Recorder, io: Io, chunk: Chunk): void;
   /**
-   * Fills the positions from each stream's own to its count further on with random keys and values of its seed. `kv`: the
-   * tensors of that kind that the state declares, in order.
+   * Fills the positions from each stream's own to its count further on with random keys and values of its seed: in all that
+   * the state declares as `kv`, in order.
    */
-  fillCache(m: Recorder, kv: readonly Tensor[], io: Io, sizes: { B: number }, c: C): void;
+  fillCache(m: Recorder, kv: readonly Kept[], io: Io, sizes: { B: number }): void;
 }
 
 /** Checks the forward against the tensors that it declares, then forgets their types. */

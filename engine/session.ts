@@ -203,20 +203,22 @@ export class Session implements StreamHost {
    * Either goes on without the other. Throws OutOfMemoryError with nothing left allocated; DeviceLostError.
    */
   async fork(): Promise<Session> {
-    return this.#locked(async () => {
-      await this.#runner.takeBack();
-      const options = { streams: this.#B, chunk: this.chunk, allLogits: this.#allLogits };
-      const fork = await Session.open(this.model, options);
-      try {
-        this.#expectLive();
-        await fork.#runner.become(this.#runner);
-        this.#expectLive();
-      } catch (error) {
-        fork.destroy();
-        throw error;
-      }
-      return fork;
-    });
+    return this.#locked(
+      async () => {
+        await this.#runner.takeBack();
+        const options = { streams: this.#B, chunk: this.chunk, allLogits: this.#allLogits };
+        const fork = await Session.open(this.model, options);
+        try {
+          this.#expectLive();
+          await fork.#runner.become(this.#runner);
+        } catch (error) {
+          fork.destroy();
+          throw error;
+        }
+        return fork;
+      },
+      (fork) => fork.destroy(),
+    );
   }
 
   /**
@@ -354,12 +356,14 @@ export class Session implements StreamHost {
     });
   }
 
-  /** Calls run one after the other. */
-  #locked<T>(run: () => Promise<T>): Promise<T> {
+  /** Calls run one after the other. Where the session was destroyed meanwhile, `discard` takes what the call made. */
+  #locked<T>(run: () => Promise<T>, discard?: (made: T) => void): Promise<T> {
     const result = this.#lock.then(async () => {
       this.#expectLive();
       try {
-        return await run();
+        const made = await run();
+        if (this.#destroyed) discard?.(made);
+        return made;
       } finally {
         // destroyed meanwhile: what was allocated since has no other owner
         if (this.#destroyed) this.#free();

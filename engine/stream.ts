@@ -81,10 +81,7 @@ export class Stream {
       .filter((s) => s.length > 0);
     if (!(maxTokens >= 0)) throw new UsageError(`maxTokens is ${maxTokens}; a number from 0 is wanted`);
     if (this.#lane.open) throw new UsageError(`stream ${this.#index} is already being read`);
-    if (this.position === 0)
-      throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
-    if (!this.#session.drawable(this.#index))
-      throw new UsageError(`stream ${this.#index} ends in a filled cache: prefill at least one token`);
+    this.#expectDrawable();
     signal?.throwIfAborted();
     const lane = this.#lane;
     lane.open = true;
@@ -92,6 +89,8 @@ export class Stream {
     const longest = Math.max(0, ...stops.map((s) => s.length));
     try {
       await this.#session.begin(() => {
+        // calls that were made before may have put the stream elsewhere
+        this.#expectDrawable();
         lane.wanted = Math.ceil(maxTokens);
         lane.settings = settings;
       });
@@ -112,6 +111,13 @@ export class Stream {
       lane.wanted = 0;
       await this.#session.settle();
     }
+  }
+
+  #expectDrawable(): void {
+    if (this.position === 0)
+      throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
+    if (!this.#session.drawable(this.#index))
+      throw new UsageError(`stream ${this.#index} ends in a filled cache: prefill at least one token`);
   }
 }
 

@@ -116,7 +116,10 @@ const ring: Cache = {
 const sinks: Cache = {
   // turned as the window is asked, and as the sinks are
   queries: ({ heads: H, headDim: D }, { B, T }) => rows(2, B, T, H, D),
-  state: (c, B) => kv(tiles(2, B, c.kvHeads, sinkSlots.size(patternLetters(c)), c.headDim)),
+  state(c, B) {
+    const sizes = patternLetters(c);
+    return kv(tiles(2, B, c.kvHeads, sinkSlots.size(sizes), c.headDim), sizes.S);
+  },
   chunk: ring.chunk,
   attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
     const { H, K, D, J, Y } = headLetters(c);

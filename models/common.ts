@@ -1,7 +1,7 @@
 // What all architectures share: reading the last hidden vector out into logits, drawing a token, moving the cursor; and
 // the ways in which weights are made from a checkpoint's tensors.
 
-import type { Chunk, Io, ReadWeight } from "../engine/model.ts";
+import type { Chunk, Io, Kept, ReadWeight } from "../engine/model.ts";
 import type { Recorder } from "../engine/plan.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { advance } from "../kernels/advance.ts";
@@ -46,20 +46,6 @@ export function readout(
   project(io.last, io.logits, B);
 }
 
-/** Random keys and values in tensors [2, B, K, slots, D], those of rings with S sinks before them. */
-export function fillKeysAndValues(
-  m: Recorder,
-  kv: readonly Tensor[],
-  { cursor }: Io,
-  { B, S }: { B: number; S: number },
-): void {
-  kv.forEach((tensor, L) => {
-    const [K, R, D] = tensor.spec.shape.slice(2) as [number, number, number];
-    if (tensor.pages) m.run(cacheFill({ cache: "paged" }), { cursor, kv: tensor }, { B, K, D, L, N: 0 });
-    else m.run(cacheFill({ cache: "ring" }), { cursor, ring: tensor }, { B, K, D, L, R, S });
-  });
-}
-
 /** How a token is drawn, the cursor moved and a cache filled: the same for every architecture. */
 export const autoregressive = {
   sample(m: Recorder, io: Io, { B, V, greedy }: { B: number; V: number; greedy: boolean }): void {
@@ -69,8 +55,13 @@ export const autoregressive = {
   advance(m: Recorder, io: Io, { B, T }: Chunk): void {
     m.run(advance, { cursor: io.cursor }, { B, T });
   },
-  fillCache(m: Recorder, kv: readonly Tensor[], io: Io, { B }: { B: number }): void {
-    fillKeysAndValues(m, kv, io, { B, S: 0 });
+  /** Tensors are [2, B, K, slots, D]. */
+  fillCache(m: Recorder, kv: readonly Kept[], { cursor }: Io, { B }: { B: number }): void {
+    kv.forEach(({ tensor, sinks: S }, L) => {
+      const [K, R, D] = tensor.spec.shape.slice(2) as [number, number, number];
+      if (tensor.pages) m.run(cacheFill({ cache: "paged" }), { cursor, kv: tensor }, { B, K, D, L, N: 0 });
+      else m.run(cacheFill({ cache: "ring" }), { cursor, ring: tensor }, { B, K, D, L, R, S });
+    });
   },
 };
 

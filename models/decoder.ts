@@ -18,7 +18,7 @@ import { rows, type Tensor, tiles } from "../engine/tensor.ts";
 import { embedding } from "../kernels/embedding.ts";
 import { gatedLinear } from "../kernels/gatedLinear.ts";
 import { linear } from "../kernels/linear.ts";
-import { autoregressive, fillKeysAndValues, plain, readout, stacked } from "./common.ts";
+import { autoregressive, plain, readout, stacked } from "./common.ts";
 
 /** Where a part's weights stand in the checkpoint. */
 export interface Names {
@@ -37,8 +37,6 @@ export interface Part<W = Tree, S = Tree, X = Tree> {
   shared?: Readonly<Record<string, Weight>>;
   /** Tokens that a stream may hold at most, where the part has an end. */
   longest?: number;
-  /** First tokens of a stream that are kept before a ring; the same for all parts of a model that have a ring. */
-  sinks?: number;
   /** Of B streams. */
   state(B: number): S;
   scratch(chunk: Chunk): X;
@@ -150,8 +148,4 @@ export const decoder = <C extends DecoderConfig>({ name, embeddings, norm, layer
     },
 
     ...autoregressive,
-    fillCache(m, kv, io, { B }, c) {
-      const S = Math.max(0, ...layers(c).flatMap((parts) => parts.map(({ sinks = 0 }) => sinks)));
-      fillKeysAndValues(m, kv, io, { B, S });
-    },
   });

@@ -36,7 +36,6 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
   return definePart({
     name,
     ...turned,
-    ...(pattern.kind === "sinks" && { sinks: pattern.sinks }),
     weights: {
       qkv: weight(tiles(J, E), stacked(E, parts, norm)),
       oProj: weight(tiles(E, Y), async (read) =>

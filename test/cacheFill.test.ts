@@ -50,8 +50,8 @@ describe.each(goldens)("%s", (name) => {
   test("nothing is drawn from a filled cache before a token is fed", async () => {
     const model = await cpu.load(golden(name));
     const session = await model.session({ chunk: 8 });
-    const draw = async (b = session) => {
-      for await (const _ of b.stream({ maxTokens: 1 }));
+    const draw = async () => {
+      for await (const _ of session.stream({ maxTokens: 1 }));
     };
     await session.prefill([1, 2]);
     await session.fillCache(5, 1);
@@ -62,6 +62,11 @@ describe.each(goldens)("%s", (name) => {
     expect(session.positions).toEqual([9]);
     await session.restore(snapshot);
     await expect(draw()).rejects.toThrow("ends in a filled cache");
+    await session.prefill([3]);
+    const [restored, drawn] = await Promise.allSettled([session.restore(snapshot), draw()]);
+    expect(restored.status).toBe("fulfilled");
+    expect(String((drawn as PromiseRejectedResult).reason)).toContain("ends in a filled cache");
+    expect(session.positions).toEqual([7]);
     session.destroy();
     model.destroy();
   });

@@ -10,6 +10,7 @@ import { laySession, layTree, Slabs } from "../engine/layout.ts";
 import { Ledger } from "../engine/ledger.ts";
 import { VariantTable } from "../engine/machine.ts";
 import { total } from "../engine/memory.ts";
+import { kv, pagedKv } from "../engine/model.ts";
 import { growPages, PagedTensor } from "../engine/pages.ts";
 import { record } from "../engine/plan.ts";
 import { Session } from "../engine/session.ts";
@@ -120,6 +121,24 @@ describe("slabs", () => {
     expect(storages.map((s) => s.bytes / 2 ** 20)).toEqual([256, 128, 512]);
     expect(tensors.map((t) => storages.indexOf(t.storages[0]!))).toEqual([0, 0, 1, 2]);
   });
+});
+
+test("a layout finds the keys and values among twins and state", async () => {
+  const model = await cpu.load(golden("lstm"));
+  const { architecture, config, weights } = model.loaded;
+  const withCache = {
+    ...architecture,
+    state: (c: unknown, B: number) => ({
+      ring: kv(rows(B, 3)),
+      own: architecture.state(c, B),
+      paged: pagedKv(1, rows(B, 0, 2)),
+    }),
+    forward() {},
+    fillCache() {},
+  };
+  const { carried } = laySession(withCache, config, weights, { B: 2, chunk: 1, allLogits: false });
+  expect(carried.kv.map(({ tensor }) => tensor.label)).toEqual(["ring", "paged"]);
+  model.destroy();
 });
 
 describe("a shadow", () => {

@@ -26,6 +26,13 @@ for (const name of goldens) {
     const snapshot = await session.snapshot();
     await session.restore(snapshot);
     expect(outside(), "after a restore").toBe(total(engine.memory()));
+    const mark = await session.mark();
+    const fork = await session.fork();
+    const own = total(await model.predict({ streams: 2, chunk: 64 }, 320));
+    const weights = engine.memory().weights;
+    expect(outside(), "with a mark and a fork").toBe(2 * own - weights + mark.bytes);
+    expect(outside()).toBe(total(engine.memory()));
+    fork.destroy();
     session.destroy();
     model.destroy();
     // before the device is destroyed: nothing may be left to it

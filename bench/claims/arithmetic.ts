@@ -1,6 +1,6 @@
 // What follows from the definition of attention alone.
 
-import { closedKv, closedWeights } from "../closed.ts";
+import { closedKv } from "../closed.ts";
 import { presets } from "../presets.ts";
 import { shapeOf } from "../shape.ts";
 import type { Arithmetic } from "./claim.ts";
@@ -47,7 +47,7 @@ export const llama3Weights = (): Arithmetic =>
   arithmetic(
     "weights of Llama-3-8B, 16 bits",
     `${count(LLAMA_3_8B.parameters)} x 2 B`,
-    closedWeights(LLAMA_3_8B, 2),
+    LLAMA_3_8B.parameters * 2,
     "B",
     SOURCE,
   );

@@ -31,15 +31,13 @@ ${lines}
 }
 
 /** What was found beyond the rows, one a line. */
-function answers({ fits, crossovers, quality, alternations }: Results): string {
-  const list = (name: string, found: readonly unknown[] | undefined) =>
-    found ? `"${name}": [\n${found.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n` : "";
-  return (
-    list("fits", fits) +
-    list("crossovers", crossovers) +
-    list("quality", quality) +
-    list("alternations", alternations)
-  );
+function answers({ fits, crossovers, quality, alternations, drifts }: Results): string {
+  return Object.entries({ fits, crossovers, quality, alternations, drifts })
+    .filter(([, found]) => found !== undefined)
+    .map(
+      ([name, found]) => `"${name}": [\n${found!.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n`,
+    )
+    .join("");
 }
 
 export const jsonlPrinter = (): Printer => ({

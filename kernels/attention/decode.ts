@@ -73,12 +73,12 @@ function layout(kind: Decoded, split: number) {
     stats: ["B", "H", splits, 2] as const,
     partial: ["B", "H", splits, "D"] as const,
     /** What stands before the passes: its scratch, how its bindings are seen, and itself. */
-    before: (workgroup: number) =>
+    before: (workgroup: number, lanes: boolean) =>
       sparse
         ? {
             scratch: { gathered: gatheredScratch(sparse) },
             views: { kv: "f32", gathered: "vec4f" } as const,
-            passes: [gather(sparse, workgroup)],
+            passes: [gather(sparse, workgroup, lanes)],
           }
         : { scratch: {}, views: {}, passes: [] },
     /** Slots of the source that a pass sees. */
@@ -93,8 +93,8 @@ function layout(kind: Decoded, split: number) {
     wgsl: (s: S) => `${prelude(kind, s)}
 const SPLIT = ${split}u;
 const SPLIT4 = ${split / 4}u;
-${sparse ? gatheredWgsl(sparse) : `fn slots4() -> u32 { return ${overPages ? "params.N / 4u" : ring.tiles}; }`}
-fn splits() -> u32 { return (slots4() + SPLIT4 - 1u) / SPLIT4; }
+${sparse ? gatheredWgsl(sparse, s) : `fn slots4() -> u32 { return ${overPages ? "params.N >> 2u" : ring.tiles}; }`}
+fn splits() -> u32 { return (slots4() + SPLIT4 - 1u) >> ${Math.log2(split / 4)}u; }
 // slots that hold something to see; none in a frozen stream
 fn filled(b: u32) -> u32 {
   return select(0u, ${sparse ? "reached(position(b))" : overPages ? "position(b) + 1u" : `${ring.filled}min(position(b), W)`}, count(b) > 0u);
@@ -176,7 +176,7 @@ export function decodeVariants(kind: Decoded): Record<string, Variant<Letter>> {
  */
 function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   const at = layout(kind, 256);
-  const before = at.before(16);
+  const before = at.before(16, false);
   const heads = (s: S) => headsAtOnce(s, quad ? 2 : 1);
   /** Tiles a step: enough that four lanes share the loads evenly. */
   const step = (s: S) => (quad && heads(s) % 4 !== 0 ? 2 : 1);
@@ -379,7 +379,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 /** A workgroup a split of 64 slots, scores and shares in workgroup memory; four lanes read a run of a key's tiles. */
 function workgroups(kind: Decoded): Variant<Letter> {
   const at = layout(kind, 64);
-  const before = at.before(64);
+  const before = at.before(64, true);
   const each = (s: S, code: (h: number) => string) => range(headsAtOnce(s)).map(code).join("\n  ");
   const attend = (s: S, { array, tiles, keys, tile }: Source) => {
     const D4 = ceilDiv(s.D, 4);

@@ -2,17 +2,20 @@
 // follows is attention to all of a small cache, whatever the pattern.
 
 import { cursorWgsl } from "../../engine/cursor.ts";
-import { derived, type Grid, type Pass, type Sizes } from "../../engine/kernel.ts";
+import { derived, type Pass, type Sizes } from "../../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
 import { onPage, pageSources, type Source } from "./cache.ts";
 
 type S = Sizes<Letter>;
 
+/** The largest power of two up to W: a shift, where integer division costs more than the rest of a thread. */
+const shiftOf = ({ W }: { W: number }) => Math.floor(Math.log2(W));
+
 /** Slots that a query's keys fill at most, by how far behind the query they stand: the last W, then every W-th. */
 export const gatheredSlots = {
   local: derived("W", ["W"], ({ W }: S) => W),
-  strided: derived("W + N/W", ["W", "N"], ({ W, N }: S) => W + ceilDiv(N, W)),
+  strided: derived("W + N/2^log2(W)", ["W", "N"], ({ W, N }: S) => W + ceilDiv(N, 2 ** shiftOf({ W }))),
 };
 export type Sparse = keyof typeof gatheredSlots;
 
@@ -22,10 +25,17 @@ export const gatheredScratch = (kind: Sparse) => {
   return [2, "B", "K", derived<Letter>(`4 ((${text})/4)`, letters, (s) => roundUp(size(s), 4)), "D"] as const;
 };
 
-/** WGSL for what reads the gathered keys: slots in a plane, slots that are filled, and the tiles. */
-export const gatheredWgsl = (kind: Sparse): string => `
-fn slots4() -> u32 { return ${kind === "local" ? "W4" : "(W + (params.N + W - 1u) / W + 3u) / 4u"}; }
-fn reached(at: u32) -> u32 { return min(at + 1u, W)${kind === "local" ? "" : " + at / W"}; }`;
+/** WGSL for what reads the gathered keys: tiles of a plane, and slots that are filled. */
+export const gatheredWgsl = (kind: Sparse, s: S): string => {
+  const shift = shiftOf(s);
+  return kind === "local"
+    ? `
+fn slots4() -> u32 { return W4; }
+fn reached(at: u32) -> u32 { return min(at + 1u, W); }`
+    : `
+fn slots4() -> u32 { return (W + ((params.N + ${2 ** shift - 1}u) >> ${shift}u) + 3u) >> 2u; }
+fn reached(at: u32) -> u32 { return min(at + 1u, W) + at / W; }`;
+};
 
 export const gatheredSource = (kind: Sparse): Source => ({
   array: "gathered",
@@ -48,54 +58,64 @@ fn gatheredTile(index: u32) -> mat4x4f {
   return transpose(mat4x4f(gathered[i], gathered[i + 1u], gathered[i + 2u], gathered[i + 3u]));
 }`;
 
-/** A thread copies four columns of a key or a value: of the page's near keys, then its far ones. */
-export const gather = (kind: Sparse, workgroup: number): Pass<Letter> => {
-  const near = ({ W, PAGE }: S & { PAGE: number }) => Math.min(W, PAGE);
-  const far = ({ W, PAGE }: S & { PAGE: number }) => (kind === "local" ? 0 : ceilDiv(PAGE, W));
-  // and the rest of the last tile, which must be numbers
-  const threads = (s: S & { PAGE: number }) => near(s) + far(s) + 3;
+/**
+ * Threads of a page and plane take what the query sees of it in turn: near keys, far ones, and the rest of the last
+ * tile, which must be numbers. With `lanes` a thread copies four columns, else all.
+ */
+export const gather = (kind: Sparse, workgroup: number, lanes: boolean): Pass<Letter> => {
+  const columns = ({ D }: S) => (lanes ? ceilDiv(D, 4) : 1);
+  /** Keys that are copied at once: what a page may have, up to 16 of a thread's or 256 of many threads'. */
+  const keys = ({ W, PAGE }: S & { PAGE: number }) =>
+    Math.min(lanes ? 256 : 16, roundUp(Math.min(W, PAGE), 4) + 4);
   return {
     overPages: true,
     writes: ["gathered"],
     workgroup,
-    grid: (s): Grid => ceilDiv(s.PAGES * 2 * s.B * s.K * threads(s) * ceilDiv(s.D, 4), workgroup),
-    wgsl: (s) => `${cursorWgsl}${gatheredWgsl(kind)}
+    grid: (s) => [ceilDiv(keys(s) * columns(s), workgroup), 2 * s.B * s.K, s.PAGES],
+    wgsl: (s) => `${cursorWgsl}${gatheredWgsl(kind, s)}
+const KEYS = ${keys(s)}u;
+const COLUMNS = ${columns(s)}u;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = workgroupIndex(wg) * WG + lane;
-  const NEAR = ${near(s)}u;
-  const FAR = ${far(s)}u;
-  const THREADS = ${threads(s)}u;
-  let d4 = i % D4;
-  let j = i / D4 % THREADS;
-  let plane = i / D4 / THREADS % (2u * B * K);
-  let page = i / D4 / THREADS / (2u * B * K);
+  let page = wg.z;
+  let plane = wg.y;
   let b = plane / K % B;
   let query = position(b);
   let start = params.base + page * PAGE;
   if (page >= params.pages || count(b) == 0u || start > query) { return; }
   let end = min(start + PAGE, query + 1u);
-  var key = max(start, query + 1u - min(W, query + 1u)) + j;
-  var slot = query - min(key, query);
+  let near = max(start, query + 1u - min(W, query + 1u));
+  let nears = end - min(near, end);
   ${
     kind === "local"
-      ? ""
-      : `if (j >= NEAR) {
-    key = start + (query - start) % W + (j - NEAR) * W;
-    slot = W - 1u + (query - min(key, query)) / W;
-    if (key + W > query) { key = end; }
-  }`
+      ? `const far = 0u;
+  const fars = 0u;`
+      : `// keys at whole strides from the query, of those before the near ones
+  let far = start + (query - start) % W;
+  let before = min(end, query + 1u - min(W, query + 1u));
+  let fars = (before + W - 1u - min(far, before + W - 1u)) / W;`
   }
-  let rest = reached(query) + j - NEAR - FAR;
-  let resting = j >= NEAR + FAR;
-  if (resting) {
-    if (end <= query || rest / 4u > (reached(query) - 1u) / 4u) { return; }
-    slot = rest;
-  } else if (key >= end) { return; }
-  let source = ((plane * (PAGE / 4u) + (key - start) / 4u) * D4 + d4) * 16u + (key - start) % 4u;
-  let to = ((plane * slots4() + slot / 4u) * D4 + d4) * 4u + slot % 4u;
-  if (resting) { gathered[to] = vec4f(); return; }
-  ${onPage(pageSources(s.PAGES), ({ array }) => `gathered[to] = vec4f(${[0, 4, 8, 12].map((c) => `${array}[source + ${c}u]`).join(", ")});`)}
+  let rests = select(0u, (4u - reached(query) % 4u) % 4u, end > query);
+  let i = wg.x * WG + lane;
+  if (i >= KEYS * COLUMNS) { return; }
+  for (var j = i / COLUMNS; j < nears + fars + rests; j += KEYS) {
+    var key = near + j;
+    var slot = query - min(key, query);
+    let isFar = j >= nears;
+    if (isFar) { key = far + (j - nears) * W; slot = W - 1u + (query - min(key, query)) / W; }
+    let isRest = j >= nears + fars;
+    if (isRest) { slot = reached(query) + j - nears - fars; }
+    let source = ((plane * (PAGE / 4u) + (key - start) / 4u) * D4) * 16u + (key - start) % 4u;
+    let to = plane * slots4() * D4 * 4u + slot / 4u * D4 * 4u + slot % 4u;
+    for (var d4 = i % COLUMNS; d4 < D4; d4 += COLUMNS) {
+      var x = vec4f();
+      if (!isRest) {
+        let at = source + 16u * d4;
+        ${onPage(pageSources(s.PAGES), ({ array }) => `x = vec4f(${[0, 4, 8, 12].map((c) => `${array}[at + ${c}u]`).join(", ")});`)}
+      }
+      gathered[to + 4u * d4] = x;
+    }
+  }
 }`,
   };
 };

@@ -105,6 +105,21 @@ export function stateCases(open: () => Promise<Engine>, source: (golden: string)
       expect(session.memory().state).toBe(held.state);
     });
 
+    test("a session destroyed while it is forked, marked or read leaves nothing", async () => {
+      const held = total(engine.memory());
+      for (const turns of [0, 1, 2, 3, 5, 8, 13, 21, 34]) {
+        const doomed = await model.session(options);
+        const calls = [doomed.fork(), doomed.mark(), doomed.snapshot()];
+        for (let i = 0; i < turns; i++) await Promise.resolve();
+        doomed.destroy();
+        for (const call of await Promise.allSettled(calls)) {
+          if (call.status === "rejected") expect(String(call.reason)).toContain("the session was destroyed");
+          else if (!("tensors" in call.value)) call.value.destroy();
+        }
+        expect(total(engine.memory()), `${turns} turns`).toBe(held);
+      }
+    });
+
     test("a snapshot's bytes are those of the tokens held, whatever the capacity, and what theory says", async () => {
       await session.reset();
       await session.reserve(3000);
