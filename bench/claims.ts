@@ -12,6 +12,9 @@ import { parseFlags } from "./flags.ts";
 import { openFile, openRuntime } from "./open.ts";
 import { buildCommit, ownVersion } from "./versions.ts";
 
+/** Tokens of the one long stream beside the windows: verdicts take the windows alone. */
+const QUALITY_STREAM = 4096;
+
 const description =
   "Judges eleven claims about long contexts by what it measures: runs the shipped models through the tests that the claims " +
   "need, prints rows on stderr as they finish and the verdicts on stdout, and writes claims.json, claims.md and a report.";
@@ -24,7 +27,8 @@ Examples:
   npm run claims -- --quick
       short contexts, a few minutes on two cores
   npm run claims -- --out claims
-      contexts up to 16,384 tokens, five repetitions
+      contexts up to 16,384 tokens, five repetitions, bits a byte: half an hour
+      or more on two cores
 
 Exit code: 0; 1 if a row failed; 2 if the command line is wrong; 130 after
 Ctrl-C, which keeps and judges what is there.`;
@@ -82,6 +86,7 @@ await runCommand(async (argv, signal) => {
       tune: flags.tune,
       seed: options.seed,
       maxBytes: options.maxBytes,
+      quality: options.quality ? QUALITY_STREAM : null,
       build_commit: build.commit,
       version: build.version,
     },
@@ -102,7 +107,7 @@ await runCommand(async (argv, signal) => {
 });
 
 /** The bench's own options, checked as it checks them. */
-function optionsOf({ runtime, browser, software, out, seed, maxBytes, verbose }: Flags) {
+function optionsOf({ runtime, browser, software, out, seed, maxBytes, verbose, quick }: Flags) {
   const given = [
     ["--runtime", runtime],
     ["--browser", browser],
@@ -110,7 +115,13 @@ function optionsOf({ runtime, browser, software, out, seed, maxBytes, verbose }:
     ["--seed", seed],
     ["--max-bytes", maxBytes],
   ].flatMap(([flag, value]) => (value === undefined ? [] : [`${flag}=${value}`]));
-  const switches = [software && "--software", verbose && "--verbose"].filter((flag) => flag !== undefined);
+  const switches = [
+    software && "--software",
+    verbose && "--verbose",
+    // what attention loses that sees less
+    !quick && "--quality",
+  ].filter((flag) => typeof flag === "string");
+  // the plan names the tests; two numbers of streams make the table show them
   const parsed = parseFlags(["-o", "none", "-oe", "md", "-npl", "1,2", ...given, ...switches]);
   if ("help" in parsed) throw new Error("the bench printed help where none was asked for");
   return parsed.options;
