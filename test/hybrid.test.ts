@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
+import { ROPE_POSITIONS } from "../kernels/rope.ts";
 import { type Config, ConfigError } from "../models/config.ts";
 import { createEngine } from "../models/engine.ts";
 import { hybridConfig, jambaConfig, namedHybrid } from "../models/hybridConfig.ts";
@@ -213,7 +214,7 @@ test("positions end where rotary tables do; without them nothing ends", () => {
     const { architecture, config } = openConfig({ ...hybrid, ...change });
     return architecture.longest?.(config);
   };
-  expect(longest({})).toBe(2 ** 20);
+  expect(longest({})).toBe(ROPE_POSITIONS);
   expect(longest({ rope_theta: null })).toBe(Number.POSITIVE_INFINITY);
   expect(longest({ layers: ["mamba", "gla"] })).toBe(Number.POSITIVE_INFINITY);
 });
