@@ -4,7 +4,7 @@ import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
 import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes, formatCount } from "./units.ts";
 
 /** A table that answers a question. */
 export interface Answer {
@@ -45,7 +45,7 @@ function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | nu
   const small = shown.find(({ small_context }) => small_context !== null)?.small_context ?? null;
   return {
     title: streams
-      ? `The most streams${found ? ` of ${count(found.n_context!)} tokens` : ""}`
+      ? `The most streams${found ? ` of ${formatCount(found.n_context!)} tokens` : ""}`
       : "The longest context",
     note: streams
       ? "Searched in the same way; speeds are those of all streams together, against one stream at a small context."
@@ -57,7 +57,7 @@ function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | nu
       number("held in all"),
       number("state + kv"),
       number("t/s there"),
-      number(small === null ? "t/s" : `t/s at ${count(small)}`),
+      number(small === null ? "t/s" : `t/s at ${formatCount(small)}`),
       { title: "what ended it", kind: "prose" },
       number("probes"),
       number("seconds"),
@@ -88,29 +88,34 @@ const CONFIDENCE = 0.95;
 const REFERENCE = "llama";
 
 /**
- * What holds a fixed state beside what grows with its context, full attention where it is there: of other pairs few ask
- * where they cross.
+ * All others beside full attention; where it did not run, what holds a fixed state beside what grows with its context: of
+ * other pairs few ask where they cross.
  */
 function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
-  const pairs = crossovers.filter(({ grows: [a, b] }) => a === false && b === true);
-  if (pairs.length === 0) return null;
-  const full = pairs.filter(({ models }) => models[1] === REFERENCE);
-  const shown = full.length > 0 ? full : pairs;
+  const against = crossovers.flatMap((pair): Crossover[] => {
+    const [a, b] = pair.models;
+    if (b === REFERENCE) return [pair];
+    const [g, h] = pair.grows;
+    return a === REFERENCE ? [{ ...pair, models: [b, a], grows: [h, g] }] : [];
+  });
+  const shown =
+    against.length > 0 ? against : crossovers.filter(({ grows: [a, b] }) => a === false && b === true);
+  if (shown.length === 0) return null;
   const others = crossovers.length > shown.length ? " All other pairs are in results.json." : "";
   const all = shown.flatMap(({ speed }) => speed);
   const several = new Set(all.map(setting)).size > 1;
   const repetitions = Math.min(...all.map((crossing) => crossing.repetitions));
-  const few = `A depth has as few as ${repetitions} repetitions here: take the intervals for too narrow. `;
+  const few = `A depth has as few as ${repetitions} repetitions here: the intervals are too narrow. `;
   return {
     title: "Where they cross",
     note:
-      "Speed: a line over the depth, by least squares through every repetition (level where the state has a fixed size); " +
+      "Speed: a line over the depth, by least squares through every repetition (level where what is carried has a fixed size); " +
       "in brackets the 95% interval of a bootstrap over the repetitions, which does not know what else the machine did between two tests. " +
       `${repetitions < FEW_REPETITIONS ? few : ""}` +
       `Bytes: state and kv of one stream by the ledger, exact at every page's edge.${others}`,
     columns: [
-      { title: "fixed state", kind: "model" },
-      { title: "grows", kind: "model" },
+      { title: "model", kind: "model" },
+      { title: "beside", kind: "model" },
       { title: "faster at decoding", kind: "prose" },
       { title: "holds fewer bytes", kind: "prose" },
     ],
@@ -124,32 +129,32 @@ function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
   };
 }
 
-const count = (n: number): string => Math.round(n).toLocaleString("en-US");
-
 const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
   `tg${n_gen}${n_parallel > 1 ? ` ×${n_parallel}` : ""}`;
 
 function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
   const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
   if (depth !== null) {
-    const start = from_depth === 0 ? "the start" : `before ${count(from_depth)}`;
-    const low = depth_low === null ? start : count(depth_low);
-    const high = depth_high === null ? `past ${count(to_depth)}` : count(depth_high);
-    return `${faster_last} from depth ${count(depth)} on [${low} to ${high}]`;
+    const start = from_depth === 0 ? "the start" : `before ${formatCount(from_depth)}`;
+    const low = depth_low === null ? start : formatCount(depth_low);
+    const high = depth_high === null ? `past ${formatCount(to_depth)}` : formatCount(depth_high);
+    const open = depth_low === null && depth_high === null;
+    const undecided = open || crossing.agreement < CONFIDENCE ? ": undecided" : "";
+    return `${faster_last} from depth ${formatCount(depth)} on [${low} to ${high}]${undecided}`;
   }
-  const range = `${faster_first} at every depth from ${count(from_depth)} to ${count(to_depth)}`;
+  const range = `${faster_first} at every depth from ${formatCount(from_depth)} to ${formatCount(to_depth)}`;
   const sure = crossing.agreement >= CONFIDENCE;
   const doubt = `, in ${Math.floor(100 * crossing.agreement)}% of the resampled runs: undecided`;
   const other = models.find((model) => model !== faster_first);
   const later = crossing.extrapolated_depth;
   return `no crossing: ${range}${sure ? "" : doubt}${
-    later === null ? "" : `; extrapolated, ${other} from about ${count(later)}`
+    later === null ? "" : `; extrapolated, ${other} from about ${formatCount(later)}`
   }`;
 }
 
 function bytesWords({ smaller_first, smaller_last, context, to_context }: BytesCrossing): string {
-  const range = `${count(1)} to ${count(to_context)} tokens`;
+  const range = `${formatCount(1)} to ${formatCount(to_context)} tokens`;
   if (context === null) return smaller_first === null ? `equal, ${range}` : `${smaller_first}, ${range}`;
-  const from = `from ${count(context)} tokens on (to ${count(to_context)})`;
+  const from = `from ${formatCount(context)} tokens on (to ${formatCount(to_context)})`;
   return smaller_last === null ? `equal ${from}` : `${smaller_last} ${from}`;
 }

@@ -137,7 +137,7 @@ export class BenchRun {
     const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
-      [...this.#rows, ...this.#quality].some(({ status }) => status === "failed") ||
+      [...this.#rows, ...this.#quality, ...this.#alternations].some(({ status }) => status === "failed") ||
       this.#fits.some(({ ended_by }) => ended_by === "failed");
     return { failed, report };
   }

@@ -35,12 +35,17 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
   let page: Page | null = null;
 
   /** What people gave us is a folder; the page knows its address. */
+  const named = <T extends { reason: string | null }>(found: T): T => {
+    let { reason } = found;
+    for (const folder of folders) reason = reason?.replaceAll(`${address(folder)}/`, `${folder}/`) ?? null;
+    for (const folder of folders) reason = reason?.replaceAll(address(folder), folder) ?? null;
+    return { ...found, reason };
+  };
   const inWords = (event: RuntimeEvent): RuntimeEvent => {
-    if (event.type !== "row" || !event.row.reason) return event;
-    let { reason } = event.row;
-    for (const folder of folders) reason = reason.replaceAll(`${address(folder)}/`, `${folder}/`);
-    for (const folder of folders) reason = reason.replaceAll(address(folder), folder);
-    return { ...event, row: { ...event.row, reason } };
+    if (event.type === "row") return { ...event, row: named(event.row) };
+    if (event.type === "fit") return { ...event, fit: named(event.fit) };
+    if (event.type === "quality") return { ...event, quality: named(event.quality) };
+    return event;
   };
 
   const openPage = async (): Promise<{ page: Page; facts: Facts }> => {

@@ -63,16 +63,23 @@ export function crossoversOf(rows: readonly Row[], curves: readonly Curve[]): Cr
     (row) => row.n_gen > 0 && row.n_prompt === 0 && row.status === "ok" && row.samples_ns !== null,
   );
   const random = uniform(SEED);
-  const settings = groups(generated, ({ n_gen, n_parallel }) => `${n_gen} ${n_parallel}`).map((members) => ({
-    n_gen: members[0]!.n_gen,
-    n_parallel: members[0]!.n_parallel,
-    lines: new Map(groups(members, ({ model }) => model).map((own) => [own[0]!.model, fitted(own, random)])),
-  }));
   const models = [...new Set(generated.map(({ model }) => model))].map((model) => {
     const points = curves.find((curve) => curve.model === model)?.points ?? [];
     const grows = points.length > 0 ? points.at(-1)!.bytes > points[0]!.bytes : null;
     return { model, points, grows };
   });
+  // a state of fixed size and a window do the same work for every token: what slope there is, is noise
+  const level = new Set(models.filter(({ grows }) => grows === false).map(({ model }) => model));
+  const settings = groups(generated, ({ n_gen, n_parallel }) => `${n_gen} ${n_parallel}`).map((members) => ({
+    n_gen: members[0]!.n_gen,
+    n_parallel: members[0]!.n_parallel,
+    lines: new Map(
+      groups(members, ({ model }) => model).map((own) => {
+        const { model } = own[0]!;
+        return [model, fitted(own, random, level.has(model))];
+      }),
+    ),
+  }));
   const pairs = models.flatMap((one, i) =>
     models
       .slice(i + 1)
@@ -106,14 +113,12 @@ interface Fitted {
   resampled: Line[];
 }
 
-function fitted(rows: readonly Row[], random: () => number): Fitted {
+function fitted(rows: readonly Row[], random: () => number, flat: boolean): Fitted {
   const samples = new Map<number, number[]>();
   for (const row of rows) {
     const times = row.samples_ns!.map((ns) => ns / row.n_gen);
     samples.set(row.n_depth, [...(samples.get(row.n_depth) ?? []), ...times]);
   }
-  // a fixed state does the same work for every token: what slope there is, is noise
-  const flat = rows.every((row) => (row.theory_kv ?? row.mem_kv) === 0);
   const draw = (list: readonly number[]) => list.map(() => list[Math.floor(random() * list.length)]!);
   const resampled = Array.from({ length: RESAMPLES }, () =>
     lineThrough(new Map([...samples].map(([depth, list]) => [depth, draw(list)])), flat),

@@ -19,6 +19,7 @@ import type { Emit, Loaded } from "./run.ts";
 import { median, medianInterval } from "./stats.ts";
 import type { Test } from "./tests.ts";
 import { generateTimed, prefillTimed } from "./timed.ts";
+import { formatCount } from "./units.ts";
 
 /** Chunks that are handed over at once: the queue and the list of ids stay short, however long the stream. */
 const CHUNKS = 64;
@@ -49,6 +50,7 @@ export async function runCurve(
   const { model, layers, machine, fill } = loaded;
   const { architecture, config } = model.loaded;
   const { n_parallel: streams, n_ubatch: chunk } = tests[0]!;
+  const shape = { n_parallel: streams, n_ubatch: chunk };
   let phase: Phase = "preflight";
   let row = host.row(tests[0]!);
   let stream: LongStream | null = null;
@@ -72,7 +74,11 @@ export async function runCurve(
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
       const onPiece = (done: number) =>
-        emit({ type: "step", test: row.test, what: `${count(done)} of ${count(test.n_prompt)} tokens` });
+        emit({
+          type: "step",
+          test: row.test,
+          what: `${formatCount(done)} of ${formatCount(test.n_prompt)} tokens`,
+        });
       const { held, samplesNs, latenciesNs, fault } = await stream.stretch(test.n_prompt, onPiece);
       row = {
         ...row,
@@ -80,9 +86,9 @@ export async function runCurve(
         ...speedFields({ samplesNs, latenciesNs }, theory, host.roof, test),
       };
       if (fault) row = { ...row, status: "failed", reason: fault };
-      await emit({ type: "row", row });
       const drifted = await stream.drift();
-      if (drifted) await emit({ type: "drift", drift: { model: row.model, ...drifted } });
+      await emit({ type: "row", row });
+      if (drifted) await emit({ type: "drift", drift: { model: row.model, ...shape, ...drifted } });
     }
   } catch (error) {
     stream?.destroy();
@@ -95,9 +101,10 @@ export async function runCurve(
     const onRound = (what: string) => emit({ type: "step", test: row.test, what });
     const found = await stream.alternate(onRound).catch(async (error: unknown) => {
       await emit({ type: "trace", stack: stackOf(error) });
-      return noRounds(failure(error, phase).reason);
+      const { status, reason } = failure(error, phase);
+      return { ...noRounds(reason), status };
     });
-    const about = { arch: model.name, model: row.model, n_parallel: streams, n_gen: GENERATED, from: 0, to };
+    const about = { arch: model.name, model: row.model, ...shape, n_gen: GENERATED, from: 1, to };
     await emit({ type: "alternation", alternation: { ...about, ...found } });
   } finally {
     stream.destroy();
@@ -241,20 +248,27 @@ class LongStream {
   /** A state of fixed size holds no more than it did after the first token. */
   #grown(live: number): string | null {
     if (!this.#first || live === this.#first.live) return null;
-    return `${live} bytes are live, after the first token it were ${this.#first.live}`;
+    return `${live} bytes are live, after the first token there were ${this.#first.live}`;
   }
 }
 
-type Rounds = Pick<Alternation, "ratios" | "ratio" | "low" | "high" | "method">;
+type Rounds = Pick<Alternation, "status" | "ratios" | "ratio" | "low" | "high" | "method">;
 
 const summary = (ratios: number[], method: string): Rounds => ({
+  status: "ok",
   ratios,
   ratio: median(ratios),
   ...medianInterval(ratios),
   method,
 });
 
-const noRounds = (method: string): Rounds => ({ ratios: [], ratio: null, low: null, high: null, method });
+const noRounds = (method: string): Omit<Rounds, "status"> => ({
+  ratios: [],
+  ratio: null,
+  low: null,
+  high: null,
+  method,
+});
 
 /** The first's time over the second's in every round, after one that is not kept. */
 export async function alternating(
@@ -272,8 +286,6 @@ export async function alternating(
   }
   return ratios;
 }
-
-const count = (n: number): string => n.toLocaleString("en-US");
 
 /** The stretches of each stream: those of the same streams and chunk. */
 export function curvesOf(tests: readonly Test[]): Test[][] {

@@ -430,7 +430,7 @@ function checkModes(given: Given, { curve, fill, genDepths }: BenchOptions): voi
     throw new UsageError(`--curve: found ${curve} tokens a row, wanted at most the largest -d, ${depth}`);
   if (depth / curve > maxStretches)
     throw new UsageError(
-      `--curve: a row every ${curve} of ${depth} tokens are ${Math.ceil(depth / curve)} rows, wanted at most ${maxStretches}`,
+      `--curve: a row every ${curve} of ${depth} tokens makes ${Math.ceil(depth / curve)} rows, wanted at most ${maxStretches}`,
     );
 }
 

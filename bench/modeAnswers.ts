@@ -2,7 +2,7 @@
 
 import type { Answer } from "./answers.ts";
 import type { Alternation, DriftPoint, Quality } from "./row.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes, formatCount } from "./units.ts";
 
 /** Bits a byte beside what is carried from token to token; the best first. */
 export function qualityAnswer(quality: readonly Quality[]): Answer | null {
@@ -36,7 +36,8 @@ function streamed({ points, status, reason }: Quality): string {
   const [before, last] = [points.at(-2), points.at(-1)];
   const from = (before?.context ?? 0) + 1;
   const figures =
-    last && `${last.bits_per_byte.toFixed(4)} from token ${count(from)} to ${count(last.context)}`;
+    last &&
+    `${last.bits_per_byte.toFixed(4)} from token ${formatCount(from)} to ${formatCount(last.context)}`;
   return [figures, status !== "ok" && `${status}: ${reason}`].filter(Boolean).join("; ");
 }
 
@@ -65,27 +66,33 @@ export function driftAnswer(drifts: readonly DriftPoint[]): Answer | null {
       "share of the exact values', of the state, of the normaliser, and of what each token of the stream would read from them.",
     columns: [
       { title: "model", kind: "model" },
+      number("tokens a chunk"),
       number("tokens"),
       number("state"),
       number("normaliser"),
       number("outputs"),
     ],
-    rows: drifts.map(({ model, tokens, state, keySum, outputs }) => [
+    rows: drifts.map(({ model, n_ubatch, tokens, state, keySum, outputs }) => [
       model,
-      count(tokens),
+      formatCount(n_ubatch),
+      formatCount(tokens),
       ...[state, keySum, outputs].map((error) => error?.toExponential(1) ?? "–"),
     ]),
   };
 }
 
+/** Speeds no further apart are the same. */
+const NEAR = 0.02;
+
 /** In one sentence. */
 export function alternationSentence(found: Alternation): string {
-  const { model, n_parallel, to, ratio, low, high, ratios } = found;
-  const name = `${model}${n_parallel > 1 ? ` in ${n_parallel} streams` : ""}`;
+  const { model, n_parallel, n_ubatch, to, ratio, low, high, ratios } = found;
+  const name = `${model}${n_parallel > 1 ? ` in ${n_parallel} streams` : ""}, read in chunks of ${n_ubatch}`;
   if (ratio === null || low === null || high === null)
-    return `${name}: generation at ${count(to)} was not set beside depth 0`;
+    return `${name}: generation at ${formatCount(to)} was not set beside the beginning`;
   const [r, l, h] = [ratio, low, high].map((value) => value.toFixed(3));
-  return `${name}: generation at ${count(to)} runs at ${r} [${l}, ${h}] of its speed at depth 0, ${ratios.length} rounds`;
+  const same = Math.abs(ratio - 1) <= NEAR ? "within 2%" : "the interval holds 1";
+  const differs = ratio < 1 ? "slower at the end" : "faster at the end";
+  const said = Math.abs(ratio - 1) <= NEAR || (low <= 1 && high >= 1) ? same : differs;
+  return `${name}: generation at ${formatCount(to)} runs at ${r} [${l}, ${h}] of its speed at the beginning, ${ratios.length} rounds: ${said}`;
 }
-
-const count = (n: number): string => n.toLocaleString("en-US");

@@ -31,11 +31,11 @@ export async function measureQuality(
   const quality = emptyQuality({ arch: model.name, model: subject.model });
   const step = (what: string) => emit({ type: "step", test: null, what });
   try {
-    const { state, kv } = await model.predict({ chunk: 1 }, TABLE_CONTEXT);
-    quality.theory_bytes_at_4096 = state + kv;
     const validation = await ValidationText.open(model, text, tokens);
     await step("bits a byte, by windows");
     quality.bits_per_byte = await windowBits(model, validation);
+    const { state, kv } = await model.predict({ chunk: 1 }, TABLE_CONTEXT);
+    quality.theory_bytes_at_4096 = state + kv;
     await step(`bits a byte, over ${tokens.toLocaleString("en-US")} tokens`);
     await streamBits(model, validation, tokens, (point) => quality.points.push(point));
     return quality;

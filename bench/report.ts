@@ -15,6 +15,7 @@ import {
   measuredBytes,
   type Results,
   type Row,
+  rateText,
   theoryBytes,
 } from "./row.ts";
 import { formatBytes, formatNs, formatParameters } from "./units.ts";
@@ -347,7 +348,7 @@ ${rows.map((row) => html`<tr class="${row.status}">${columns.map(({ kind, cell }
 
 function speed(row: Row): string {
   if (row.status !== "ok") return row.reason ? `${row.status}: ${row.reason}` : row.status;
-  return row.avg_ts === null ? "–" : `${row.avg_ts.toFixed(2)} ± ${(row.stddev_ts ?? 0).toFixed(2)}`;
+  return rateText(row) ?? "–";
 }
 
 function show<T>(value: T | null | undefined, format: (value: T) => string): string {

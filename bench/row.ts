@@ -299,7 +299,9 @@ export interface Quality {
 export interface Alternation {
   arch: string;
   model: string;
+  status: Status;
   n_parallel: number;
+  n_ubatch: number;
   n_gen: number;
   /** Tokens in the context. */
   from: number;
@@ -317,6 +319,8 @@ export interface Alternation {
 /** How far a linear attention's sums have drifted from doubles in a long stream (drift.ts). */
 export interface DriftPoint extends Drift {
   model: string;
+  n_parallel: number;
+  n_ubatch: number;
 }
 
 export interface Results {
@@ -338,6 +342,13 @@ export const contextOf = (row: Row): number => row.n_depth + row.n_prompt + row.
 /** Bytes of state and kv: measured, and by the ledger. */
 export const measuredBytes = (row: Row): number | null => sum(row.mem_state, row.mem_kv);
 export const theoryBytes = (row: Row): number | null => sum(row.theory_state, row.theory_kv);
+
+/** Tokens a second and their spread, which one repetition has none of; null where nothing was timed. */
+export function rateText({ avg_ts, stddev_ts, samples_ts }: Row): string | null {
+  if (avg_ts === null) return null;
+  const spread = samples_ts?.length === 1 ? "" : ` ± ${(stddev_ts ?? 0).toFixed(2)}`;
+  return `${avg_ts.toFixed(2)}${spread}`;
+}
 
 /** The adapter in a few words that a person can check: its description, or vendor and architecture. */
 export function adapterName(adapter: Adapter | null): string {

@@ -12,6 +12,11 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(2)} ${units[unit]}`;
 }
 
+export const GIB = 2 ** 30;
+
+/** A number of things: 1,048,576. */
+export const formatCount = (n: number): string => Math.round(n).toLocaleString("en-US");
+
 /** Parameters as llama-bench prints them: 0.86 M, 6.74 B. */
 export function formatParameters(count: number): string {
   return count < 1e9 ? `${(count / 1e6).toFixed(2)} M` : `${(count / 1e9).toFixed(2)} B`;

@@ -246,8 +246,8 @@ describe("in words", () => {
       return answersOf({ ...results, crossovers })[0]!.rows[0]![2];
     };
     const first = speed.faster_last;
-    expect(said({})).toBe(`${first} from depth 900 on [the start to past 4,096]`);
-    expect(said({ from_depth: 16 })).toBe(`${first} from depth 900 on [before 16 to past 4,096]`);
+    expect(said({})).toBe(`${first} from depth 900 on [the start to past 4,096]: undecided`);
+    expect(said({ from_depth: 16 })).toBe(`${first} from depth 900 on [before 16 to past 4,096]: undecided`);
     const doubtful = { depth: null, agreement: 0.604, extrapolated_depth: null };
     expect(said(doubtful)).toContain("in 60% of the resampled runs: undecided");
   });

@@ -232,7 +232,7 @@ describe("errors are one sentence and exit 2", () => {
     ["--fill zeros", '--fill: found "zeros", wanted one of text, random'],
     ["--curve 0", '--curve: found "0", wanted a whole number from 1 to 1073741824'],
     ["--curve 5000", "--curve: found 5000 tokens a row, wanted at most the largest -d, 4096"],
-    ["--curve 1 -d 8192", "--curve: a row every 1 of 8192 tokens are 8192 rows, wanted at most 4096"],
+    ["--curve 1 -d 8192", "--curve: a row every 1 of 8192 tokens makes 8192 rows, wanted at most 4096"],
     ["--curve 8 -p 8", "--curve streams a text once to the largest -d, found -p beside it"],
     ["--curve 8 -r 3", "--curve streams a text once to the largest -d, found -r beside it"],
     ["--curve 8 --fill random", "--curve streams a text, found --fill random beside it, wanted --fill text"],

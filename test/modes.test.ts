@@ -96,7 +96,7 @@ describe("a curve", () => {
       expect(growth).toBe(arch === "gru" ? 1 : 2);
       const [alternation] = alternations;
       expect(alternations).toHaveLength(1);
-      expect(alternation).toMatchObject({ model: arch, n_parallel: streams, from: 0, to: 512, n_gen: 64 });
+      expect(alternation).toMatchObject({ model: arch, n_parallel: streams, from: 1, to: 512, n_gen: 64 });
       expect(alternation!.ratios).toHaveLength(20);
       expect(alternation!.low).toBeLessThanOrEqual(alternation!.ratio!);
       expect(alternation!.high).toBeGreaterThanOrEqual(alternation!.ratio!);

@@ -221,7 +221,17 @@ describe("report", () => {
     const points = [16, 32, 64, 100].map((context) => ({ context, bits_per_byte: 2 + 1 / context }));
     const about = { arch: "gru", model: "<gru>" };
     const quality = [{ ...emptyQuality(about), bits_per_byte: 2.0765, theory_bytes_at_4096: 2048, points }];
-    const ends = { from: 0, to: 512, ratios: [1], ratio: 1, low: 1, high: 1, method: "snapshots" };
+    const ends = {
+      status: "ok" as const,
+      n_ubatch: 512,
+      from: 1,
+      to: 512,
+      ratios: [1],
+      ratio: 1,
+      low: 1,
+      high: 1,
+      method: "snapshots",
+    };
     const alternations = [{ ...about, n_parallel: 1, n_gen: 64, ...ends }];
     const shown = reportHtml({ ...results, rows: [], quality, alternations });
     const page = parseHTML(shown).document;

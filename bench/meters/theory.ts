@@ -6,6 +6,7 @@ import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
 import type { Machine, Run, VariantTable } from "../../engine/machine.ts";
 import type { Architecture, Model } from "../../engine/model.ts";
+import type { Plan } from "../../engine/plan.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
 import { pieces } from "../fill.ts";
@@ -13,13 +14,26 @@ import type { Test } from "../tests.ts";
 
 /** Adds to what the ledger counts: which kernels ran, at which sizes. */
 class Tracer extends Ledger {
-  readonly used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
+  /** Plans that were looked at: a long stream runs the same one again and again. */
+  readonly #seen = new Set<Plan>();
+  readonly #used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
+
+  get used(): ReadonlyMap<string, { kernel: AnyKernel; sizes: Sizes }> {
+    return this.#used;
+  }
+
+  forget(): void {
+    this.#seen.clear();
+    this.#used.clear();
+  }
 
   override submit(runs: readonly Run[]): void {
     super.submit(runs);
     for (const { plan } of runs) {
+      if (this.#seen.has(plan)) continue;
+      this.#seen.add(plan);
       for (const { kernel, sizes } of plan.ops)
-        this.used.set(`${kernel.name} ${JSON.stringify(sizes)}`, { kernel, sizes });
+        this.#used.set(`${kernel.name} ${JSON.stringify(sizes)}`, { kernel, sizes });
     }
   }
 }
@@ -131,7 +145,7 @@ export async function usedBy(
   for (const test of tests) {
     const tracer = new Tracer(variants);
     try {
-      await run(tracer, architecture, config, test, () => tracer.used.clear());
+      await run(tracer, architecture, config, test, () => tracer.forget());
     } catch (error) {
       // a test that cannot be says so in its own row
       if (error instanceof UsageError) continue;

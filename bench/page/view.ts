@@ -1,7 +1,7 @@
 // What the page shows of the rows: the table and the charts.
 
 import { bytesChart, colours, palette, speedChart } from "../charts.ts";
-import { type Curve, measuredBytes, type Row, theoryBytes } from "../row.ts";
+import { type Curve, measuredBytes, type Row, rateText, theoryBytes } from "../row.ts";
 import { benchArchs } from "../shipped.ts";
 import { formatBytes } from "../units.ts";
 import { byId, element } from "./dom.ts";
@@ -27,7 +27,7 @@ export function addPalette(): void {
 export function describeRow(row: Row): string {
   const name = `${row.model} ${testOf(row)}`;
   if (row.status !== "ok") return `${name}: ${row.status}`;
-  return `${name}: ${speedOf(row)} tokens a second, ${show(measuredBytes(row), formatBytes)}`;
+  return `${name}: ${rateText(row) ?? "–"} tokens a second, ${show(measuredBytes(row), formatBytes)}`;
 }
 
 export class View {
@@ -104,14 +104,11 @@ function tableRow(row: Row): HTMLTableRowElement {
     number(show(measuredBytes(row), formatBytes)),
     number(show(theoryBytes(row), formatBytes)),
     number(show(row.theory_err_pct, (value) => value.toFixed(2))),
-    number(speedOf(row)),
+    number(rateText(row) ?? "–"),
   );
 }
 
 const testOf = (row: Row): string => `${row.test}${row.n_parallel > 1 ? ` ×${row.n_parallel}` : ""}`;
-
-const speedOf = (row: Row): string =>
-  show(row.avg_ts, (rate) => `${rate.toFixed(2)} ± ${(row.stddev_ts ?? 0).toFixed(2)}`);
 
 const show = <T>(value: T | null, format: (value: T) => string): string =>
   value === null ? "–" : format(value);

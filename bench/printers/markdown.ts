@@ -1,5 +1,5 @@
 import { type Answer, answersOf } from "../answers.ts";
-import { adapterName, type Field, measuredBytes, type Row, theoryBytes } from "../row.ts";
+import { adapterName, type Field, measuredBytes, type Row, rateText, theoryBytes } from "../row.ts";
 import { formatBytes, formatNs, formatParameters } from "../units.ts";
 import { nothing, type Printer } from "./printer.ts";
 
@@ -110,8 +110,7 @@ function backend(row: Row): string {
 
 function speed(row: Row): string {
   if (row.status !== "ok") return escapeMarkdown(row.reason ? `${row.status}: ${row.reason}` : row.status);
-  if (row.avg_ts === null) return "";
-  return `${row.avg_ts.toFixed(2)} ± ${(row.stddev_ts ?? 0).toFixed(2)}`;
+  return rateText(row) ?? "";
 }
 
 function optional<T>(value: T | null, format: (value: T) => string): string {
