@@ -108,7 +108,7 @@ export function memoryFields(
   };
 }
 
-/** Streams share the weights, so a GiB beside them is a GiB of streams. */
+/** Streams share the weights, so a GiB beside them and beside scratch is a GiB of streams. */
 export const streamFields = (
   carried: number,
   streams: number,

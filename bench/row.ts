@@ -112,7 +112,7 @@ export interface Row {
    */
   latency_p50_ns: number | null;
   latency_p95_ns: number | null;
-  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds, the weights not in it. */
+  /** (mem_state + mem_kv) / n_parallel, and how many such streams a GiB holds, weights and scratch not in it. */
   bytes_per_stream: number | null;
   streams_per_gib: number | null;
   /** Pairs of query and key that the timed part scores, all layers, heads and streams: what the pattern asks for. */

@@ -1,17 +1,35 @@
 import { describe, expect, test } from "vitest";
 import { pairsOf, scores } from "../bench/claims/arithmetic.ts";
 import type { Findings, Outcome } from "../bench/claims/claim.ts";
-import { decimalBytes, showValue } from "../bench/claims/evidence.ts";
+import { decimalBytes, showBasis, showRows, showValue } from "../bench/claims/evidence.ts";
 import { growth, rateRatio, side, timeExponent } from "../bench/claims/growth.ts";
 import { claims, judgeAll } from "../bench/claims/index.ts";
 import { select, unmet } from "../bench/claims/needs.ts";
 import type { Row } from "../bench/row.ts";
-import { claim, flat, found, llama, models, race, rowsOf, type World, whole } from "./tools/claimsWorld.ts";
+import {
+  claim,
+  flat,
+  found,
+  llama,
+  models,
+  parallelRace,
+  race,
+  rowsOf,
+  type World,
+  whole,
+} from "./tools/claimsWorld.ts";
 
 /** What is claimed, a world in which it is so or not, and the verdict there. */
 const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = [
   [1, "vectors of several layers, and scratch", "holds with a condition", {}],
   [1, "one vector and nothing besides", "holds", one(), { models: oneLayer() }],
+  [
+    1,
+    "one vector whose alignment is as long",
+    "holds with a condition",
+    { ...one(), gru: { state: flat(1024), padding: 1040, scratch: flat(0) } },
+    { models: oneLayer() },
+  ],
   [1, "a cell of unknown size", "undecided", {}, { models: {} }],
   [1, "a state that grows", "refuted", { gru: { state: (tokens) => 2048 + tokens } }],
   [2, "stored only where one wants to", "holds with a condition", {}],
@@ -47,7 +65,7 @@ const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = 
   [5, "powers of the context", "refuted", {}],
   [5, "an exponential", "holds", { llama: { kv: (n) => 1.01 ** n } }],
   [5, "neither", "undecided", { llama: { kv: (n) => n ** (1 + n / 40_000) } }],
-  [6, "prompts slower, generation faster", "holds with a condition", {}],
+  [6, "long prompts and generation faster", "holds with a condition", {}],
   [6, "slower throughout", "holds", whole({ elman: 90, gru: 90, lstm: 90 })],
   [6, "faster throughout", "refuted", whole({ elman: 9000, gru: 9000, lstm: 9000 })],
   [
@@ -77,7 +95,8 @@ const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = 
   [8, "all keep less", "holds", { local: { kv: flat(262_144) }, strided: { kv: flat(262_144) } }],
   [8, "none keeps less", "refuted", { sinks: { kv: llama.kv }, "mistral-window": { kv: llama.kv } }],
   [8, "no subset", "refuted", { local: { pairs: 1 } }],
-  [9, "constant, with a parallel scan", "holds", {}],
+  [9, "constant, with a parallel scan that is as fast", "holds", {}, { races: [parallelRace] }],
+  [9, "constant, with a parallel scan that is slower", "holds with a condition", {}],
   [9, "constant, without a race", "undecided", { mamba: { prompt: flat(600) } }, { races: [] }],
   [9, "constant, prompts read together", "holds with a condition", {}, { races: [] }],
   [
@@ -90,6 +109,12 @@ const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = 
   [9, "a state that grows", "refuted", { mamba: { state: (n) => 10 * n } }],
   [10, "windows are an exception", "holds with a condition", {}],
   [10, "all transformers grow and are slower", "holds", { "mistral-window": { kv: llama.kv } }],
+  [
+    10,
+    "scratch outweighs what grows",
+    "holds with a condition",
+    { "mistral-window": { kv: llama.kv }, gru: { scratch: flat(3e6) } },
+  ],
   [10, "transformers hold as little", "refuted", { llama: { kv: (n) => n } }],
   [10, "recurrent streams grow too", "refuted", { gru: { state: (n) => n } }],
   [11, "memory avoided, time not", "holds with a condition", {}],
@@ -106,7 +131,7 @@ const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = 
 /** Cells whose only bytes beside weights are one vector. */
 function one(): World {
   return Object.fromEntries(
-    ["elman", "gru", "lstm"].map((arch) => [arch, { state: flat(1024), scratch: flat(0) }]),
+    ["elman", "gru", "lstm"].map((arch) => [arch, { state: flat(1024), padding: 0, scratch: flat(0) }]),
   );
 }
 function oneLayer(): Findings["models"] {
@@ -139,17 +164,118 @@ describe("verdicts follow the rows", () => {
   });
 });
 
-test("what sparse attention costs in bits a byte is said where it was measured", () => {
-  const rows = rowsOf({}).map((row) => ({
-    ...row,
-    bits_per_byte: row.arch === "llama" ? 2.1 : row.arch === "sinks" ? 2.25 : null,
-  }));
-  const judged = claim(8, found({}, { rows }));
-  expect(judged.because).toContain("unseen text takes 2.100 (llama) and 2.250 (sinks) bits a byte");
-  expect(judged.evidence.filter(({ unit }) => unit === "bits/byte").map(({ value }) => value)).toEqual([
-    2.25, 2.1,
-  ]);
-  expect(claim(8, found()).because).not.toContain("bits a byte");
+describe("sentences follow the rows", () => {
+  const because = (id: number, changes: World = {}, more: Partial<Findings> = {}) =>
+    claim(id, found(changes, more)).because;
+
+  test("the state is counted by its formula, and alignment beside it", () => {
+    expect(because(1)).toContain("here elman 2, gru 2 and lstm 4; alignment adds 128 B (elman)");
+    const state = claim(1, found()).evidence.find(({ what }) => what === "state of elman in vectors of 480");
+    expect(state && [showValue(state), showBasis(state)]).toEqual([
+      "2 vectors",
+      "arithmetic: 3,840 B / (480 x 4 B) (closed_state: the literature's formula)",
+    ]);
+  });
+
+  test("a product of 160 GB is not taken for hundreds", () => {
+    expect(because(2)).toContain(
+      'at 16 bytes are 160 GB for one head and layer, which is not yet "hundreds of gigabytes"',
+    );
+  });
+
+  test("attention counts as parallel where prompts are read faster than tokens are generated", () => {
+    expect(because(5)).toContain("Parallel it is: a prompt is read 3.31 times as fast");
+    expect(because(5, { llama: { prompt: flat(100) } })).toContain("Parallel it is not here: a prompt");
+    expect(because(5, { llama: { prompt: flat(400) } })).toContain("Whether it is parallel, repetitions do");
+  });
+
+  test("prompts and generation each have their phase, and cells the size from which they are faster", () => {
+    const level = llama.prompt(1024);
+    const cells = Object.fromEntries(["elman", "gru", "lstm"].map((arch) => [arch, { prompt: flat(level) }]));
+    expect(because(6, cells)).toMatch(
+      /^Prompts: slower or within the spread\. Generation: faster\. Models within 20% of llama's/,
+    );
+    const text = because(6, {
+      elman: { prompt: (length) => (length < 1000 ? 900 : 1900), decode: flat(1) },
+      gru: { prompt: flat(9000), decode: flat(250) },
+    });
+    expect(text).toMatch(/^Prompts: slower or faster\. Generation: slower or faster\./);
+    expect(text).toContain(
+      "lengths at which a cell is faster: elman: from between 512 and 1,024 on; gru: all; lstm: ",
+    );
+    expect(text).toContain(
+      "depths at which a cell is faster: elman: none (0.0025 times at 0, 0.00758 times at 2,032); gru: from between 240 and 1,008 on; lstm: all.",
+    );
+  });
+
+  test("the rank is that of linear attention alone", () => {
+    expect(because(7)).toMatch(/the N x N matrix of a head of linear-attention has a rank of at most 32\.$/);
+  });
+
+  test("what sparse attention costs in bits a byte is said by the weights that it runs on", () => {
+    const priced = (window: number) =>
+      claim(
+        8,
+        found(
+          {},
+          {
+            rows: rowsOf({}).map((row) => ({
+              ...row,
+              bits_per_byte: { llama: 2.1, sinks: 2.25, "mistral-window": window }[row.arch] ?? null,
+            })),
+          },
+        ),
+      );
+    const judged = priced(2.05);
+    expect(judged.because).toContain(
+      "unseen text takes 2.100 bits a byte under llama, and 2.250 (sinks) on the same weights; " +
+        "mistral-window, trained with its pattern, takes 2.050 and pays no price.",
+    );
+    expect(priced(2.2).because).toMatch(/mistral-window, trained with its pattern, takes 2\.200\.$/);
+    const bits = judged.evidence.filter(({ unit }) => unit === "bits/byte");
+    expect(bits.map(({ value }) => value)).toEqual([2.05, 2.25, 2.1]);
+    expect(bits.map(showBasis)).toEqual(["measured", "measured", "measured"]);
+    expect(because(8)).not.toContain("bits a byte");
+  });
+
+  test("the price or the gain of a parallel scan is said, and which form runs", () => {
+    expect(because(9)).toContain(
+      "(chunks), which costs 2 times the serial one (channels) here; channels runs.",
+    );
+    expect(because(9, {}, { races: [parallelRace] })).toContain(
+      "(chunks), which is 2 times as fast here as the serial one (channels); chunks runs.",
+    );
+    const nmse = claim(9, found()).evidence.find(({ unit }) => unit === "NMSE");
+    expect(nmse && showBasis(nmse)).toBe("measured");
+  });
+
+  test("an error that was not measured is not spoken of", () => {
+    const rows = rowsOf({}).map((row) => ({ ...row, nmse_vs_reference: null }));
+    expect(claim(9, found({}, { rows })).evidence.map(({ unit }) => unit)).not.toContain("NMSE");
+    expect(because(11)).toContain("with the same weights and both within an NMSE of 2.0e-14 of");
+    expect(because(11, {}, { rows })).toContain("with the same weights: engineering alone");
+  });
+
+  test("a stream more is counted with its scratch, beside what it keeps", () => {
+    // bytes: (4 x (kept + scratch) - (kept + scratch)) / 3
+    expect(because(10)).toContain(
+      "weights and scratch aside, against 524,288; scratch included, a stream more takes 4.30 MiB and 294.97 KiB here. " +
+        "4 streams of gru together make 2.51 times as many tokens a second as those of llama.",
+    );
+    expect(because(10)).toContain("stops growing, at 256.00 KiB a stream.");
+    expect(because(10, { gru: { scratch: flat(3e6) } })).toContain(
+      "with scratch, a stream more of llama takes only 1.5 times as much as one of gru.",
+    );
+  });
+
+  test("rates behind a ratio or an exponent have their unit, and shares are per cent", () => {
+    const { evidence } = claim(11, found());
+    const share = evidence.at(-1)!;
+    expect(showValue(share)).toBe("99.8%");
+    for (const { what } of evidence.slice(-4)) expect(what).toMatch(/time/);
+    for (const e of evidence.slice(-4)) expect(showRows(e)).toMatch(/^llama \w+: [\d,]+ t\/s, /);
+    expect(showRows(evidence[0]!)).not.toContain("t/s");
+  });
 });
 
 describe("missing rows", () => {

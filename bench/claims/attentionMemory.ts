@@ -18,7 +18,7 @@ import {
   ratioOf,
   slopeOf,
 } from "./evidence.ts";
-import { type Growth, growth, type Point, powerOf, rateRatio } from "./growth.ts";
+import { type Growth, growth, type Point, powerOf, rateRatio, side } from "./growth.ts";
 import { decodes, prompts, select } from "./needs.ts";
 
 export const flash = "llama";
@@ -81,6 +81,8 @@ const as = (exponent: number): string => (exponent === 0 ? "by nothing" : `as N^
 const CLAIMED_TOKENS = 100_000;
 /** "128-bit precision". */
 const CLAIMED_BYTES = 16;
+/** "Hundreds of gigabytes". */
+const HUNDREDS = 200e9;
 /** bfloat16 and float16, which models are run in. */
 const USUAL_BYTES = 2;
 
@@ -103,7 +105,7 @@ export const matrixMemory: Claim = {
       claimed,
       usual,
       extrapolation(
-        `score matrix of ${stored}, all its heads, one layer at a time`,
+        `score matrix of ${stored}, all its heads, 32 bits, one layer at a time`,
         perPair * pairsOf(CLAIMED_TOKENS),
         "B",
         CLAIMED_TOKENS,
@@ -111,7 +113,8 @@ export const matrixMemory: Claim = {
         matrix,
       ),
     ];
-    const sizes = `10 billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} a head and layer; at ${USUAL_BYTES}, the usual precision, ${decimalBytes(usual.value)}`;
+    const short = claimed.value < HUNDREDS ? `, which is not yet "hundreds of gigabytes"` : "";
+    const sizes = `${count(pairsOf(CLAIMED_TOKENS) / 1e9)} billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} for one head and layer${short}; at ${USUAL_BYTES} bytes, the usual precision, they are ${decimalBytes(usual.value)}`;
     const [a, b] = [powerOf(matrixGrowth.exponent), powerOf(flashGrowth.exponent)];
     if (a !== 2) {
       const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}: that is not N².`;
@@ -130,7 +133,7 @@ export const matrixMemory: Claim = {
       const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}; the scratch of the kernel that tiles grows ${as(flashGrowth.exponent)}, which is no whole power.`;
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
-    const because = `Only where it is stored: then it grows ${as(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${count(contextOf(last))} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The sum is right: ${sizes}.`;
+    const because = `Only where it is stored: then it grows ${as(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${count(contextOf(last))} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The product is right: ${sizes}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
@@ -161,7 +164,7 @@ export const cacheMemory: Claim = {
         evidence,
         missing: unclear(flash),
       };
-    const because = `${found}: ${power === 1 ? `linearly, ${figure(cache.slope)} bytes a token and stream` : "not quadratically"}. What is quadratic is the number of pairs scored over a whole sequence, which nobody keeps.`;
+    const because = `${found}: ${power === 1 ? `linearly, ${figure(cache.slope)} bytes a token and stream` : "not quadratically"}. What is quadratic is the number of pairs scored over a whole sequence, which no cache keeps.`;
     return { verdict: "refuted", because, evidence };
   },
 };
@@ -211,6 +214,13 @@ function atTokens(points: readonly Point[], power: number, tokens: number): numb
   return last.y + factor * (tokens ** power - last.tokens ** power);
 }
 
+/** By the side of 1 that reading over generating is on. */
+const parallelWords = {
+  [-1]: "Parallel it is not here",
+  0: "Whether it is parallel, repetitions do not tell",
+  1: "Parallel it is",
+};
+
 /** Exponents between neighbours stay the same for a power; for an exponential they grow as the context does. */
 const STEADY = 0.25;
 const GROWING = 1.5;
@@ -241,25 +251,27 @@ export const exponentialMemory: Claim = {
       ]),
     ];
     const all = [kept, ...(worked ? [worked] : [])];
-    const text = `From step to step of the context the exponent is ${kept.map((p) => p.toFixed(2)).join(", ")} for keys and values${worked ? ` and ${worked.map((p) => p.toFixed(2)).join(", ")} for the matrix, were it stored` : ""}`;
-    const speed = `Parallel it is: a prompt is read ${figure(parallel.value)} times as fast as tokens are generated`;
+    const text = `From step to step of the context exponents are ${powers(kept)} for keys and values${worked ? `, and ${powers(worked)} for the matrix, were it stored` : ""}`;
+    const speed = `${parallelWords[side(parallel)]}: a prompt is read ${figure(parallel.value)} times as fast as tokens are generated (${parallel.spread.map(figure).join(" to ")})`;
     if (all.some((exponents) => exponents.at(-1)! > GROWING * exponents[0]!)) {
-      const because = `${text}: it grows with the context, as an exponential's does. ${speed}.`;
+      const because = `${text}: they grow with the context, as an exponential's do. ${speed}.`;
       return { verdict: "holds", because, evidence };
     }
     if (all.every((exponents) => Math.abs(exponents.at(-1)! - exponents[0]!) <= STEADY)) {
-      const because = `${text}: it stays, so this is a power of the context, N^${cache.exponent.toFixed(2)}${matrixGrowth ? ` (N^${matrixGrowth.exponent.toFixed(2)} where the matrix is stored)` : ""}, and no exponential. ${speed}.`;
+      const because = `${text}: they are steady, so memory is a power of the context, N^${cache.exponent.toFixed(2)}${matrixGrowth ? ` (N^${matrixGrowth.exponent.toFixed(2)} where the matrix is stored)` : ""}, and no exponential. ${speed}.`;
       return { verdict: "refuted", because, evidence };
     }
     const missing = [`${flash}: depths over a wider range, whose exponents agree or grow`];
     return {
       verdict: "undecided",
-      because: `${text}: neither steady nor growing with it.`,
+      because: `${text}: they are neither steady nor do they grow with it.`,
       evidence,
       missing,
     };
   },
 };
+
+const powers = (exponents: readonly number[]): string => list(exponents.map((p) => p.toFixed(2)));
 
 /** The first and the last of the exponents between neighbours. */
 const steps = (

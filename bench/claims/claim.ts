@@ -21,6 +21,8 @@ export interface Cited {
   test: string;
   streams: number;
   value: number;
+  /** Where it is not what the evidence is in, as of a ratio of speeds. */
+  unit?: "t/s";
 }
 
 export type Unit =
@@ -28,6 +30,7 @@ export type Unit =
   | "B/token"
   | "exponent"
   | "ratio"
+  | "share"
   | "t/s"
   | "pairs"
   | "vectors"

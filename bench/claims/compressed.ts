@@ -4,7 +4,7 @@ import type { Layers } from "../closed.ts";
 import { contextOf, type Row } from "../row.ts";
 import { formatBytes } from "../units.ts";
 import { flash, pageEdges } from "./attentionMemory.ts";
-import type { Claim, Evidence, Measurement } from "./claim.ts";
+import type { Claim, Evidence, Findings } from "./claim.ts";
 import {
   arithmetic,
   cite,
@@ -15,28 +15,17 @@ import {
   list,
   pointsOf,
   ratioOf,
+  rounded,
   slopeOf,
+  timeOf,
 } from "./evidence.ts";
-import { growth, rate, rateRatio, timeExponent } from "./growth.ts";
+import { growth, rateRatio } from "./growth.ts";
 import { decodes, type Need, prompts, select } from "./needs.ts";
 
 const linear = ["linear-attention", "gla"];
 /** Nearer to N than to N^2, and no repetition past half way: a fixed cost a prompt can only lower an exponent. */
 const LINEAR = 1.25;
 const HALF_WAY = 1.5;
-
-const timeOf = (arch: string, rows: readonly Row[]): Measurement => {
-  const { exponent, spread } = timeExponent(rows, (row) => row.n_prompt);
-  return {
-    kind: "measurement",
-    what: `time of a prompt, ${arch}`,
-    value: exponent,
-    unit: "exponent",
-    exact: false,
-    spread,
-    rows: rows.map((row) => cite(row, rate(row))),
-  };
-};
 
 export const linearAttention: Claim = {
   id: 7,
@@ -57,18 +46,18 @@ export const linearAttention: Claim = {
       ),
       ...rank,
     ];
-    const found = `Time of a prompt is ${list(times.map(({ value }, i) => `N^${value.toFixed(2)} (${linear[i]})`))} where full attention's is N^${full.value.toFixed(2)}`;
+    const found = `Time of a prompt grows as ${list(times.map(({ value }, i) => `N^${value.toFixed(2)} (${linear[i]})`))} where full attention's grows as N^${full.value.toFixed(2)}`;
     const growing = linear.filter((_, i) => memory[i]!.exponent !== 0);
-    if (growing.length > 0 || times.some(({ spread }) => spread![0] > HALF_WAY)) {
+    if (growing.length > 0 || times.some(({ spread }) => spread[0] > HALF_WAY)) {
       const because = `${found}${growing.length > 0 ? `, and the state of ${list(growing)} grows` : ""}: that is not toward O(N).`;
       return { verdict: "refuted", because, evidence };
     }
-    if (!times.every(({ value, spread }) => value <= LINEAR && spread![1] < HALF_WAY)) {
+    if (!times.every(({ value, spread }) => value <= LINEAR && spread[1] < HALF_WAY)) {
       const missing = times
-        .filter(({ value, spread }) => value > LINEAR || spread![1] >= HALF_WAY)
+        .filter(({ value, spread }) => value > LINEAR || spread[1] >= HALF_WAY)
         .map(
           ({ what, spread }) =>
-            `rows that tell N from N² in the ${what}: repetitions allow N^${spread!.map((p) => p.toFixed(2)).join(" to N^")}`,
+            `rows that tell N from N² in the ${what}: repetitions allow N^${spread.map((p) => p.toFixed(2)).join(" to N^")}`,
         );
       return { verdict: "undecided", because: `${found}, within too wide a spread.`, evidence, missing };
     }
@@ -76,12 +65,12 @@ export const linearAttention: Claim = {
     const others = linear.filter((arch) => models[arch]?.weights !== models[flash]?.weights);
     if (others.length === 0)
       return { verdict: "holds", because: `${complexity}, on ${flash}'s own weights.`, evidence };
-    const because = `${complexity}. Not "by approximating" a given model's matrix: ${list(others)} run on weights of their own, trained with this attention${rank[0] ? `, whose matrix of N x N has a rank of at most ${rank[0].value} before the causal mask` : ""}.`;
+    const because = `${complexity}. Not "by approximating" a given model's matrix: the weights of ${list(others)} are their own, trained with their attention${rank[0] ? `; before the causal mask, the N x N matrix of a head of ${linear[0]} has a rank of at most ${rank[0].value}` : ""}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
 
-/** Of attention without a gate. */
+/** Of attention without decay: where keys decay, no such matrix stands before the mask. */
 const rankOf = (layers: readonly Layers[]): Evidence[] =>
   layers.flatMap((group) =>
     group.kind === "linear"
@@ -107,7 +96,7 @@ export const sparseAttention: Claim = {
   quote:
     '"Sparse attention patterns select a subset of token pairs for attention computation, trading some expressiveness for reduced memory."',
   needs: [flash, ...sparse].map(withPairs),
-  decide({ rows }) {
+  decide({ rows, models }) {
     const full = select(withPairs(flash), rows).at(-1)!;
     const evidence: Evidence[] = [];
     const less: string[] = [];
@@ -125,7 +114,7 @@ export const sparseAttention: Claim = {
       if (share >= 1) all.push(arch);
       shares.push(`${arch} ${(100 * share).toFixed(1)}%`);
       evidence.push(
-        counted(`keys and values of ${arch} over ${flash}'s, ${row.test}`, memory, "ratio", [
+        counted(`keys and values of ${arch} over ${flash}'s, ${row.test}`, memory, "share", [
           cite(row, held(row)),
           cite(full, held(full)),
         ]),
@@ -134,7 +123,7 @@ export const sparseAttention: Claim = {
           `pairs that ${arch} scores over ${flash}'s, ${row.test}`,
           `${count(row.theory_pairs!)} / ${count(full.theory_pairs!)}`,
           share,
-          "ratio",
+          "share",
           "theory_pairs: the masks, counted",
         ),
         ...quality(arch, rows),
@@ -146,16 +135,14 @@ export const sparseAttention: Claim = {
       const because = `${subset}: ${list(all)} select no subset.`;
       return { verdict: "refuted", because, evidence };
     }
-    const priced = [flash, ...sparse].flatMap((arch) => bits(arch, rows) ?? []);
-    const prices = list(priced.map(({ arch, bits_per_byte }) => `${bits_per_byte!.toFixed(3)} (${arch})`));
-    const unseen = `What a query is not shown it cannot use${priced.length > 1 ? `: unseen text takes ${prices} bits a byte` : ""}`;
+    const unseen = `What a query is not shown it cannot use in that layer${priceOf(rows, models)}`;
     if (same.length === 0)
       return { verdict: "holds", because: `${subset}, and all keep less. ${unseen}.`, evidence };
     if (less.length === 0) {
-      const because = `${subset}, but none keeps less: every key may still be asked for.`;
+      const because = `${subset}, but none keeps less here.`;
       return { verdict: "refuted", because, evidence };
     }
-    const because = `${subset}. ${list(less)} keep less memory, since a key that leaves the window is never asked for again; ${list(same)} keep every key and save work alone. ${unseen}.`;
+    const because = `${subset}. Less memory: ${list(less)}, where a key is dropped once no query will ask for it. As much memory: ${list(same)}, where every key is kept here and only work is saved. ${unseen}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
@@ -166,10 +153,25 @@ const bits = (arch: string, rows: readonly Row[]): Row | undefined =>
 
 const quality = (arch: string, rows: readonly Row[]): Evidence[] => {
   const row = bits(arch, rows);
-  if (!row) return [];
-  const cited = [cite(row, row.bits_per_byte!)];
-  return [{ ...counted(`unseen text under ${arch}`, row.bits_per_byte!, "bits/byte", cited), exact: false }];
+  return row ? [rounded(`unseen text under ${arch}`, row.bits_per_byte!, "bits/byte", row)] : [];
 };
+
+/** What patterns cost in bits a byte: on full attention's own weights, and on weights that were trained with them. */
+function priceOf(rows: readonly Row[], models: Findings["models"]): string {
+  const full = bits(flash, rows)?.bits_per_byte;
+  const priced = sparse.flatMap((arch) => bits(arch, rows) ?? []);
+  if (!full || priced.length === 0) return "";
+  const shown = (row: Row) => `${row.bits_per_byte!.toFixed(3)} (${row.arch})`;
+  const same = priced.filter(({ arch }) => models[arch]?.weights === models[flash]?.weights);
+  const onSame = same.length > 0 ? `, and ${list(same.map(shown))} on the same weights` : "";
+  const trained = priced
+    .filter((row) => !same.includes(row))
+    .map(({ arch, bits_per_byte }) => {
+      const none = bits_per_byte! <= full ? " and pays no price" : "";
+      return `; ${arch}, trained with its pattern, takes ${bits_per_byte!.toFixed(3)}${none}`;
+    });
+  return `: unseen text takes ${full.toFixed(3)} bits a byte under ${flash}${onSame}${trained.join("")}`;
+}
 
 export const ssm = "mamba";
 const SCAN = "selectiveScan";
@@ -194,19 +196,25 @@ export const stateSpaces: Claim = {
     const together = rateRatio(prompt, step);
     const race = races
       .filter(({ kernel, sizes }) => kernel === SCAN && !/\bT=1\b/.test(sizes))
-      .find(({ times_ns }) => Object.keys(times_ns).some((name) => PARALLEL.test(name)));
+      .find(({ times_ns }) =>
+        [true, false].every((is) => Object.keys(times_ns).some((name) => PARALLEL.test(name) === is)),
+      );
     const evidence: Evidence[] = [
       slopeOf(`everything that ${ssm} holds, for a token more`, all, own, (row) => row.mem_live ?? 0),
       ratioOf("tokens a second: a prompt, read together, over tokens generated one by one", together, [
         prompt,
         step,
       ]),
-      counted(
-        "logits against the plain reference, normalised mean squared error",
-        prompt.nmse_vs_reference ?? 0,
-        "NMSE",
-        [cite(prompt, prompt.nmse_vs_reference ?? 0)],
-      ),
+      ...(prompt.nmse_vs_reference === null
+        ? []
+        : [
+            rounded(
+              "logits against the plain reference, normalised mean squared error",
+              prompt.nmse_vs_reference,
+              "NMSE",
+              prompt,
+            ),
+          ]),
     ];
     if (all.exponent !== 0) {
       const because = `What ${ssm} holds grows by ${figure(all.slope)} bytes a token: not O(1).`;
@@ -215,23 +223,27 @@ export const stateSpaces: Claim = {
     const constant = `What ${ssm} holds does not change by a byte up to ${count(contextOf(own.at(-1)!))} tokens (state ${formatBytes(own[0]!.mem_state ?? 0)})`;
     const forward = "A prompt's forward is that of training; the backward pass is not run here";
     if (race) {
-      const [parallel, serial] = fastestOfBoth(race.times_ns);
-      const versus = serial ? serial[1] / parallel[1] : null;
-      if (serial && versus !== null) {
-        evidence.push({
-          kind: "measurement",
-          what: `${SCAN} (${race.sizes}): ${serial[0]}, token by token, over ${parallel[0]}, parallel in time`,
-          value: versus,
-          unit: "ratio",
-          exact: false,
-          spread: null,
-          rows: [],
-        });
+      const [[parallel, together_ns], [serial, serial_ns]] = fastestOfBoth(race.times_ns);
+      const cost = together_ns / serial_ns;
+      evidence.push({
+        kind: "measurement",
+        what: `time of ${SCAN} (${race.sizes}): ${parallel}, parallel in time, over ${serial}, token by token`,
+        value: cost,
+        unit: "ratio",
+        exact: false,
+        spread: null,
+        rows: [],
+      });
+      const form = `${constant}. The scan has a form that is parallel in time (${parallel}), which`;
+      const rest = `${race.variant} runs. All forms are tested against one reference. ${forward}`;
+      if (cost <= 1) {
+        const because = `${form} is ${figure(1 / cost)} times as fast here as the serial one (${serial}); ${rest}.`;
+        return { verdict: "holds", because, evidence };
       }
-      const because = `${constant}. The scan has a form that is parallel in time (${parallel[0]})${serial ? `, on this adapter ${figure(versus!)} times as fast as the serial one (${serial[0]})` : ""}; ${race.variant} won and runs. ${forward}.`;
-      return { verdict: "holds", because, evidence };
+      const because = `${form} costs ${figure(cost)} times the serial one (${serial}) here; ${rest}.`;
+      return { verdict: "holds with a condition", because, evidence };
     }
-    const missing = [`a race of ${SCAN} over several tokens with a variant that is parallel in time`];
+    const missing = [`a race of ${SCAN} over several tokens, serial and parallel in time`];
     if (together.spread[0] < TOGETHER)
       return { verdict: "undecided", because: `${constant}; missing is ${missing[0]}.`, evidence, missing };
     const because = `${constant}. Tokens read together go ${figure(together.value)} times as fast as one by one, but no scan that is parallel in time was raced here, so this may be the products around it alone. ${forward}.`;
@@ -242,10 +254,8 @@ export const stateSpaces: Claim = {
 type Timed = [name: string, ns: number];
 
 /** Of the variants that are parallel in time and of those that are not. */
-function fastestOfBoth(times: Readonly<Record<string, number>>): [Timed, Timed | null] {
+function fastestOfBoth(times: Readonly<Record<string, number>>): [Timed, Timed] {
   const sorted = Object.entries(times).sort((a, b) => a[1] - b[1]);
-  return [
-    sorted.find(([name]) => PARALLEL.test(name))!,
-    sorted.find(([name]) => !PARALLEL.test(name)) ?? null,
-  ];
+  const first = (parallel: boolean) => sorted.find(([name]) => PARALLEL.test(name) === parallel)!;
+  return [first(true), first(false)];
 }

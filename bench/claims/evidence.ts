@@ -3,7 +3,7 @@
 import { contextOf, type Row } from "../row.ts";
 import { formatBytes } from "../units.ts";
 import type { Arithmetic, Cited, Evidence, Extrapolation, Measurement, Unit } from "./claim.ts";
-import { type Growth, type Point, type Ratio, rate } from "./growth.ts";
+import { type Growth, type Point, type Ratio, rate, timeExponent } from "./growth.ts";
 
 export const cite = (row: Row, value: number): Cited => ({
   arch: row.arch,
@@ -11,6 +11,9 @@ export const cite = (row: Row, value: number): Cited => ({
   streams: row.n_parallel,
   value,
 });
+
+/** The tokens a second of a row. */
+export const rated = (row: Row): Cited => ({ ...cite(row, rate(row)), unit: "t/s" });
 
 /** The row's figure over the tokens in its context. */
 export const pointsOf = (rows: readonly Row[], figure: (row: Row) => number): Point[] =>
@@ -54,8 +57,22 @@ export const ratioOf = (what: string, { value, spread }: Ratio, rows: readonly R
   unit: "ratio",
   exact: false,
   spread,
-  rows: rows.map((row) => cite(row, rate(row))),
+  rows: rows.map(rated),
 });
+
+/** How a prompt's time grows with its length. */
+export const timeOf = (arch: string, rows: readonly Row[]): Measurement & Pick<Ratio, "spread"> => {
+  const { exponent, spread } = timeExponent(rows, (row) => row.n_prompt);
+  return {
+    kind: "measurement",
+    what: `time of a prompt, ${arch}`,
+    value: exponent,
+    unit: "exponent",
+    exact: false,
+    spread,
+    rows: rows.map(rated),
+  };
+};
 
 /** A count of bytes, or a share of two: it has no spread. */
 export const counted = (what: string, value: number, unit: Unit, rows: Cited[]): Measurement => ({
@@ -66,6 +83,12 @@ export const counted = (what: string, value: number, unit: Unit, rows: Cited[]):
   exact: true,
   spread: null,
   rows,
+});
+
+/** A figure of one row that rounds, and that no repetition repeats. */
+export const rounded = (what: string, value: number, unit: Unit, row: Row): Measurement => ({
+  ...counted(what, value, unit, [cite(row, value)]),
+  exact: false,
 });
 
 export const arithmetic = (
@@ -120,6 +143,8 @@ export function showValue({ kind, value, unit }: Pick<Evidence, "kind" | "value"
       return `N^${value.toFixed(2)}`;
     case "ratio":
       return `${figure(value)} ×`;
+    case "share":
+      return `${figure(100 * value)}%`;
     case "pairs":
       return `${value < 1e9 ? count(value) : value.toExponential().replace(/e\+/, " × 10^").replace(/^1 × /, "")} pairs`;
     case "streams/GiB":
@@ -153,10 +178,10 @@ export function showRows(evidence: Evidence): string {
   if (evidence.kind === "arithmetic") return "";
   let before = "";
   return evidence.rows
-    .map(({ arch, test, streams, value }) => {
+    .map(({ arch, test, streams, value, unit }) => {
       const name = arch === before ? "" : `${arch} `;
       before = arch;
-      return `${name}${test}${streams > 1 ? ` ×${streams}` : ""}: ${figure(value)}`;
+      return `${name}${test}${streams > 1 ? ` ×${streams}` : ""}: ${figure(value)}${unit ? ` ${unit}` : ""}`;
     })
     .join(", ");
 }

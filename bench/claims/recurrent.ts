@@ -6,6 +6,7 @@ import { llama3Kv, llama3Weights } from "./arithmetic.ts";
 import { edges, flash, pageEdges } from "./attentionMemory.ts";
 import type { Claim, Evidence, Findings, Measurement } from "./claim.ts";
 import {
+  arithmetic,
   cite,
   count,
   counted,
@@ -25,9 +26,6 @@ const F32 = 4;
 
 const live = (row: Row): number => row.mem_live ?? 0;
 
-/** What padding to whole vec4f may add to a vector. */
-const ONE_VECTOR = 1.1;
-
 export const constantMemory: Claim = {
   id: 1,
   title: "Recurrent networks need constant memory",
@@ -38,6 +36,7 @@ export const constantMemory: Claim = {
     const evidence: Evidence[] = [];
     const growing: string[] = [];
     const several: string[] = [];
+    const aligned: string[] = [];
     const besides: string[] = [];
     const missing: string[] = [];
     let to = 0;
@@ -55,16 +54,24 @@ export const constantMemory: Claim = {
         missing.push(`the hidden size of ${arch}`);
         continue;
       }
-      const vectors = (last.mem_state ?? 0) / vector;
-      const scratch = live(last) - (last.mem_weights ?? 0) - (last.mem_state ?? 0);
+      const state = last.closed_state ?? held(last);
+      const vectors = state / vector;
+      const padding = held(last) - state;
+      const buffers = live(last) - (last.mem_weights ?? 0) - held(last);
       evidence.push(
-        counted(`state of ${arch} in vectors of ${vector / F32}`, vectors, "vectors", [
-          cite(last, held(last)),
-        ]),
-        counted(`what ${arch} holds beside weights and state`, scratch, "B", [cite(last, scratch)]),
+        arithmetic(
+          `state of ${arch} in vectors of ${vector / F32}`,
+          `${count(state)} B / (${vector / F32} x ${F32} B)`,
+          vectors,
+          "vectors",
+          "closed_state: the literature's formula",
+        ),
+        counted(`what alignment adds to the state of ${arch}`, padding, "B", [cite(last, held(last))]),
+        counted(`what ${arch} holds beside weights and state`, buffers, "B", [cite(last, buffers)]),
       );
-      if (vectors > ONE_VECTOR) several.push(`${arch} ${Math.round(vectors)}`);
-      if (scratch > vector) besides.push(`${formatBytes(scratch)} (${arch})`);
+      if (held(last) >= 2 * vector) several.push(`${arch} ${figure(vectors)}`);
+      if (padding > 0) aligned.push(`${formatBytes(padding)} (${arch})`);
+      if (buffers > vector) besides.push(`${formatBytes(buffers)} (${arch})`);
     }
     if (growing.length > 0) {
       const because = `What is held grows with the context: ${list(growing)}.`;
@@ -82,8 +89,8 @@ export const constantMemory: Claim = {
       return { verdict: "holds", because: `${constant}: weights and one vector of state.`, evidence };
     const conditions = [
       several.length > 0 &&
-        `the state is a vector for each layer, and in an LSTM two (hidden and cell): here ${list(several)}`,
-      besides.length > 0 && `a forward also works in scratch of constant size, ${list(besides)}`,
+        `the state is a vector for each layer, and in an LSTM two (hidden and cell): here ${list(several)}${aligned.length > 0 ? `; alignment adds ${list(aligned)}` : ""}`,
+      besides.length > 0 && `a forward also works in buffers of constant size, ${list(besides)}`,
     ].filter((text) => text !== false);
     return {
       verdict: "holds with a condition",
@@ -120,6 +127,12 @@ function phaseOf(all: readonly Duel[]): Phase {
   return slower ? "slower" : faster ? "faster" : "within the spread";
 }
 
+/** slower or within the spread: every side that some pair is on. */
+const sidesOf = (all: readonly Duel[]): string =>
+  (["slower", "within the spread", "faster"] as const)
+    .filter((_, i) => all.some((duel) => side(duel) === i - 1))
+    .join(" or ");
+
 function tally(all: readonly Duel[]): string {
   const of = (wanted: number) => all.filter((duel) => side(duel) === wanted).length;
   const rates = all.map(({ value }) => value);
@@ -127,16 +140,19 @@ function tally(all: readonly Duel[]): string {
   return `slower in ${of(-1)} and faster in ${of(1)} of ${all.length} pairs${same} (${figure(Math.min(...rates))} to ${figure(Math.max(...rates))} times attention's tokens a second)`;
 }
 
-/** From which depth on a recurrent cell generates faster at every depth that was measured. */
-function crossover(all: readonly Duel[]): string {
+/** From which size on, a prompt's length or a depth, a recurrent cell is faster at every one that was measured. */
+function crossover(all: readonly Duel[], sizeOf: (row: Row) => number): string {
   const { arch } = all[0]!;
-  const sides = all.map((duel) => side(duel));
-  const depth = (i: number) => count(all[i]!.rows[0].n_depth);
-  const first = sides.findLastIndex((s) => s !== 1) + 1;
-  if (first === all.length) return `${arch} none up to ${depth(first - 1)}`;
-  if (first === 0) return `${arch} all, from ${depth(0)} on`;
-  return `${arch} between ${depth(first - 1)} and ${depth(first)}`;
+  const size = (i: number) => count(sizeOf(all[i]!.rows[0]));
+  const first = all.findLastIndex((duel) => side(duel) !== 1) + 1;
+  if (first === 0) return `${arch}: all`;
+  if (first < all.length) return `${arch}: from between ${size(first - 1)} and ${size(first)} on`;
+  const [least, most] = [0, all.length - 1].map((i) => `${figure(all[i]!.value)} times at ${size(i)}`);
+  return `${arch}: none (${most === least ? most : `${least}, ${most}`})`;
 }
+
+const crossovers = (each: readonly Duel[][], sizeOf: (row: Row) => number): string =>
+  each.flatMap((all) => (all.length > 0 ? crossover(all, sizeOf) : [])).join("; ");
 
 export const recurrentSpeed: Claim = {
   id: 6,
@@ -174,8 +190,7 @@ export const recurrentSpeed: Claim = {
       ...footprint(comparable, rows),
     ];
     const [p, d] = [phaseOf(prefill.flat()), phaseOf(decode.flat())];
-    const crossings = decode.filter((all) => all.length > 0).map(crossover);
-    const because = `Models of ${count(size(flash))} parameters, ${100 * COMPARABLE}% at most apart. Reading prompts, cells are ${tally(prefill.flat())}. Generating, they are ${tally(decode.flat())}; depths from which a cell stays faster: ${list(crossings)}.`;
+    const because = `Prompts: ${sidesOf(prefill.flat())}. Generation: ${sidesOf(decode.flat())}. Models within ${100 * COMPARABLE}% of ${flash}'s ${count(size(flash))} parameters. Reading prompts, cells are ${tally(prefill.flat())}; lengths at which a cell is faster: ${crossovers(prefill, (row) => row.n_prompt)}. Generating, cells are ${tally(decode.flat())}; depths at which a cell is faster: ${crossovers(decode, (row) => row.n_depth)}.`;
     if (p === "within the spread" || d === "within the spread") {
       const which = [
         p === "within the spread" && "prompts",
@@ -208,7 +223,11 @@ const footprint = (archs: readonly string[], rows: readonly Row[]): Evidence[] =
 const cell = "gru";
 const windowed = "mistral-window";
 const GIB = 2 ** 30;
-/** An order of magnitude: less may be a matter of width and padding. */
+/**
+ * An order of magnitude: less may be a matter of width and padding. State, keys and values are judged by it, which any
+ * engine must keep for a stream. Scratch is as large as the chunk that one chooses to read prompts by; where it brings what
+ * a stream more takes below this, that is a condition.
+ */
 const SUBSTANTIAL = 10;
 
 const perStream = (row: Row): number => row.bytes_per_stream ?? held(row) / row.n_parallel;
@@ -224,6 +243,7 @@ export const manyStreams: Claim = {
     const { rows } = findings;
     const growthOf = (arch: string) => growth(pointsOf(select(decodes(arch), rows), held), null);
     const [state, ring] = [growthOf(cell), growthOf(windowed)];
+    const bounded = select(decodes(windowed), rows);
     const deep = pageEdges(select(edges, rows));
     const cache = growth(pointsOf(deep, held), deep[0]!.mem_state ?? 0);
     const many = batches(findings);
@@ -231,7 +251,7 @@ export const manyStreams: Claim = {
       const missing = [`${flash} and ${cell} in the same number of streams`];
       return { verdict: "undecided", because: `Rows are missing: ${missing[0]}.`, evidence: [], missing };
     }
-    const { theirs, own, ratio } = many;
+    const { theirs, own, ratio, more } = many;
     const faster = rateRatio(own, theirs);
     const tokens = 131_072;
     const at = held(deep.at(-1)!) + cache.slope * (tokens - contextOf(deep.at(-1)!));
@@ -240,15 +260,22 @@ export const manyStreams: Claim = {
       ...many.evidence,
       slopeOf(`${flash}: a stream, for a token more`, cache, deep, held),
       slopeOf(`${cell}: a stream, for a token more`, state, select(decodes(cell), rows), held),
-      slopeOf(`${windowed}: a stream, for a token more`, ring, select(decodes(windowed), rows), held),
+      slopeOf(`${windowed}: a stream, for a token more`, ring, bounded, held),
       ratioOf(`tokens a second of ${own.n_parallel} streams: ${cell} over ${flash}`, faster, [own, theirs]),
-      extrapolation(`streams of ${flash} in a GiB`, GIB / at, "streams/GiB", tokens, deep, held),
+      extrapolation(
+        `streams of ${flash} in a GiB, weights and scratch aside`,
+        GIB / at,
+        "streams/GiB",
+        tokens,
+        deep,
+        held,
+      ),
       kv,
       weights,
     ];
     const context = contextOf(theirs);
-    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${count(context)} tokens, ${count(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${count(streamsPerGib(theirs))} streams a GiB, weights aside, against ${count(streamsPerGib(own))}`;
-    const speed = `${own.n_parallel} streams of ${cell} together make ${figure(faster.value)} times as many tokens a second`;
+    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${count(context)} tokens, ${figure(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${count(streamsPerGib(theirs))} streams a GiB, weights and scratch aside, against ${count(streamsPerGib(own))}; scratch included, a stream more takes ${formatBytes(more.theirs)} and ${formatBytes(more.own)} here`;
+    const speed = `${own.n_parallel} streams of ${cell} together make ${figure(faster.value)} times as many tokens a second as those of ${flash}`;
     if (ratio < SUBSTANTIAL || cache.slope <= 0) {
       const because = `${memory}; from ${SUBSTANTIAL} times on, and growing, it would be substantial.`;
       return { verdict: "refuted", because, evidence };
@@ -258,7 +285,10 @@ export const manyStreams: Claim = {
       return { verdict: "refuted", because, evidence };
     }
     const conditions = [
-      ring.slope === 0 && `a transformer with a window (${windowed}) holds no more at any length`,
+      ring.slope === 0 &&
+        `a transformer with a window (${windowed}) stops growing, at ${formatBytes(perStream(bounded.at(-1)!))} a stream`,
+      more.theirs < SUBSTANTIAL * more.own &&
+        `with scratch, a stream more of ${flash} takes only ${figure(more.theirs / more.own)} times as much as one of ${cell}`,
       side(faster) < 1 &&
         `${speed} (${faster.spread.map(figure).join(" to ")}), so throughput is not limited by it here`,
     ].filter((text) => text !== false);
@@ -274,6 +304,12 @@ export const manyStreams: Claim = {
   },
 };
 
+/** All bytes that a stream more takes: the weights are shared. */
+function oneMore(all: readonly Row[]): number {
+  const [few, many] = [all[0]!, all.at(-1)!];
+  return (live(many) - live(few)) / (many.n_parallel - few.n_parallel);
+}
+
 /** The rows with the most streams that both have, and what a stream holds in each. */
 function batches({ rows }: Findings) {
   const [attention, recurrent] = [flash, cell].map((arch) => select(streams(arch), rows)) as [Row[], Row[]];
@@ -288,8 +324,12 @@ function batches({ rows }: Findings) {
     const { arch, n_parallel } = last;
     return [
       counted(`bytes of a stream, ${arch}, ${n_parallel} streams`, perStream(last), "B", cited),
-      counted(`streams of ${arch} in a GiB`, streamsPerGib(last), "streams/GiB", [
+      counted(`streams of ${arch} in a GiB, weights and scratch aside`, streamsPerGib(last), "streams/GiB", [
         cite(last, perStream(last)),
+      ]),
+      counted(`a stream more of ${arch}, scratch included`, oneMore(all), "B", [
+        cite(one, live(one)),
+        cite(last, live(last)),
       ]),
       ratioOf(
         `${arch}: tokens a second in all, ${n_parallel} streams over ${one.n_parallel}`,
@@ -298,5 +338,6 @@ function batches({ rows }: Findings) {
       ),
     ];
   });
-  return { theirs, own, ratio: perStream(theirs) / perStream(own), evidence };
+  const more = { theirs: oneMore(attention), own: oneMore(recurrent) };
+  return { theirs, own, ratio: perStream(theirs) / perStream(own), more, evidence };
 }
