@@ -1,6 +1,6 @@
 import * as Plot from "@observablehq/plot";
 import { type Curve, contextOf, measuredBytes, type Row, theoryBytes } from "./row.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes, formatCount } from "./units.ts";
 
 /** Rows that belong on one line: they differ in size and depth only. */
 export interface Series {
@@ -164,7 +164,7 @@ function overContext(
       base: 2,
       domain: x.domain,
       ticks: x.ticks,
-      tickFormat: count,
+      tickFormat: formatCount,
       label: "tokens in the context",
     },
     y: {
@@ -243,7 +243,7 @@ function speedLines(
       constant: smallest / 2,
       domain: [from, last],
       ticks: thin(depths),
-      tickFormat: count,
+      tickFormat: formatCount,
       label: axis,
     },
     y: log
@@ -251,10 +251,10 @@ function speedLines(
           type: "log",
           domain: [lowest / 1.3, highest * 1.1],
           ticks: 6,
-          tickFormat: count,
+          tickFormat: formatCount,
           label: "tokens a second",
         }
-      : { domain: [0, highest * 1.05], ticks: 6, tickFormat: count, label: "tokens a second" },
+      : { domain: [0, highest * 1.05], ticks: 6, tickFormat: formatCount, label: "tokens a second" },
     marks: [
       Plot.gridY({ ticks: 6, strokeOpacity: 0.12 }),
       ...lines.map(({ points, colour }) =>
@@ -283,7 +283,7 @@ function speedBars(series: Series[], canvas: Canvas): SVGElement {
     x: {
       domain: [0, Math.max(...bars.map(({ high }) => high)) * 1.02],
       ticks: 5,
-      tickFormat: count,
+      tickFormat: formatCount,
       label: "tokens a second",
     },
     y: { domain: [...new Set(bars.map(({ label }) => label))], label: null, tickSize: 0, padding: 0.3 },
@@ -403,5 +403,4 @@ function thin(depths: readonly number[]): number[] {
 }
 
 const tickBytes = (bytes: number): string => formatBytes(bytes).replace(".00", "");
-export const count = (value: number): string => value.toLocaleString("en-US");
-const rate = (value: number): string => (value < 100 ? value.toFixed(1) : count(Math.round(value)));
+const rate = (value: number): string => (value < 100 ? value.toFixed(1) : formatCount(Math.round(value)));

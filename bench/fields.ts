@@ -12,11 +12,10 @@ import { emptyRow, type Row } from "./row.ts";
 import { quantile, timing } from "./stats.ts";
 import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes, GIB } from "./units.ts";
 
 /** Bytes of an f32, the only element type so far. */
 const F32 = 4;
-const GIB = 2 ** 30;
 /** A process holds and returns memory in steps; a model smaller than this is lost in them. */
 const RESIDENT_NOISE = 64 * 2 ** 20;
 

@@ -1,6 +1,7 @@
 import * as Plot from "@observablehq/plot";
-import { type Canvas, count, frame, labelled, powers, seriesOf } from "./charts.ts";
+import { type Canvas, frame, labelled, powers, seriesOf } from "./charts.ts";
 import { contextOf, type Row } from "./row.ts";
+import { formatCount } from "./units.ts";
 
 /** Pairs of query and key that one generated token scores against the context, log-log; null where nothing grows. */
 export function pairsChart(generated: readonly Row[], canvas: Canvas): SVGElement | null {
@@ -17,7 +18,7 @@ export function pairsChart(generated: readonly Row[], canvas: Canvas): SVGElemen
     all.map((point) => point.y),
     0.7,
   );
-  const log = { type: "log", base: 2, tickFormat: count } as const;
+  const log = { type: "log", base: 2, tickFormat: formatCount } as const;
   const chart = Plot.plot({
     ...frame(canvas),
     x: { ...log, ...x, label: "tokens in the context" },
@@ -45,7 +46,7 @@ function pointsOf(rows: readonly Row[], label: string, colour: string) {
         x: contextOf(row),
         y: pairs,
         colour,
-        title: `${label}, ${row.test}: ${count(pairs)} pairs a token`,
+        title: `${label}, ${row.test}: ${formatCount(pairs)} pairs a token`,
       };
     })
     .sort((a, b) => a.x - b.x);

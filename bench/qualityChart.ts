@@ -1,6 +1,7 @@
 import * as Plot from "@observablehq/plot";
-import { type Canvas, colours, count, frame, labelled, powers } from "./charts.ts";
+import { type Canvas, colours, frame, labelled, powers } from "./charts.ts";
 import type { Quality } from "./row.ts";
+import { formatCount } from "./units.ts";
 
 /** The length of the windows that the shipped models were trained on. */
 const TRAINED_WINDOW = 256;
@@ -19,7 +20,7 @@ export function qualityChart(quality: readonly Quality[], canvas: Canvas): SVGEl
     points.map((point) => ({
       ...point,
       colour,
-      title: `${label}, up to token ${count(point.x)}: ${point.y.toFixed(4)} bits a byte`,
+      title: `${label}, up to token ${formatCount(point.x)}: ${point.y.toFixed(4)} bits a byte`,
     })),
   );
   const x = powers(
@@ -33,7 +34,7 @@ export function qualityChart(quality: readonly Quality[], canvas: Canvas): SVGEl
       base: 2,
       domain: x.domain,
       ticks: x.ticks,
-      tickFormat: count,
+      tickFormat: formatCount,
       label: "position in the stream, tokens",
     },
     y: { domain: [0, Math.max(...dots.map(({ y }) => y)) * 1.05], ticks: 6, label: "bits a byte" },

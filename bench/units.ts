@@ -14,8 +14,9 @@ export function formatBytes(bytes: number): string {
 
 export const GIB = 2 ** 30;
 
-/** A number of things: 1,048,576. */
-export const formatCount = (n: number): string => Math.round(n).toLocaleString("en-US");
+/** A number of things: 1,048,576. Below ten what is no whole number keeps a fraction. */
+export const formatCount = (n: number): string =>
+  n.toLocaleString("en-US", { maximumFractionDigits: Math.abs(n) < 10 ? 3 : 0 });
 
 /** Parameters as llama-bench prints them: 0.86 M, 6.74 B. */
 export function formatParameters(count: number): string {

@@ -3,8 +3,9 @@
 import { closedKv } from "../closed.ts";
 import { presets } from "../presets.ts";
 import { shapeOf } from "../shape.ts";
+import { formatCount } from "../units.ts";
 import type { Arithmetic } from "./claim.ts";
-import { arithmetic, count } from "./evidence.ts";
+import { arithmetic } from "./evidence.ts";
 
 const DEFINITION = "softmax(QK^T): a score for each pair, of one head and one layer";
 
@@ -12,8 +13,8 @@ export const pairsOf = (tokens: number): number => tokens ** 2;
 
 export const pairs = (tokens: number): Arithmetic =>
   arithmetic(
-    `pairs of ${count(tokens)} tokens`,
-    `${count(tokens)}^2`,
+    `pairs of ${formatCount(tokens)} tokens`,
+    `${formatCount(tokens)}^2`,
     pairsOf(tokens),
     "pairs",
     "the matrix is N x N",
@@ -22,8 +23,8 @@ export const pairs = (tokens: number): Arithmetic =>
 /** The score matrix of one head and one layer, were it stored. */
 export const scores = (tokens: number, elementBytes: number): Arithmetic =>
   arithmetic(
-    `score matrix of one head and layer, ${count(tokens)} tokens, ${elementBytes} ${elementBytes === 1 ? "byte" : "bytes"} a score`,
-    `${count(tokens)}^2 x ${elementBytes} B`,
+    `score matrix of one head and layer, ${formatCount(tokens)} tokens, ${elementBytes} ${elementBytes === 1 ? "byte" : "bytes"} a score`,
+    `${formatCount(tokens)}^2 x ${elementBytes} B`,
     pairsOf(tokens) * elementBytes,
     "B",
     DEFINITION,
@@ -36,8 +37,8 @@ const SOURCE = "config.json of Llama-3-8B; closed form of arXiv 2309.06180, sect
 /** Keys and values of Llama-3-8B in 16 bits. */
 export const llama3Kv = (tokens: number, streams = 1): Arithmetic =>
   arithmetic(
-    `keys and values of Llama-3-8B, ${count(tokens)} tokens${streams > 1 ? `, ${streams} streams` : ""}, 16 bits`,
-    `2 x 32 layers x 8 heads x 128 x 2 B x ${count(tokens)}${streams > 1 ? ` x ${streams}` : ""}`,
+    `keys and values of Llama-3-8B, ${formatCount(tokens)} tokens${streams > 1 ? `, ${streams} streams` : ""}, 16 bits`,
+    `2 x 32 layers x 8 heads x 128 x 2 B x ${formatCount(tokens)}${streams > 1 ? ` x ${streams}` : ""}`,
     closedKv(LLAMA_3_8B, { tokens, elementBytes: 2, streams }),
     "B",
     SOURCE,
@@ -46,7 +47,7 @@ export const llama3Kv = (tokens: number, streams = 1): Arithmetic =>
 export const llama3Weights = (): Arithmetic =>
   arithmetic(
     "weights of Llama-3-8B, 16 bits",
-    `${count(LLAMA_3_8B.parameters)} x 2 B`,
+    `${formatCount(LLAMA_3_8B.parameters)} x 2 B`,
     LLAMA_3_8B.parameters * 2,
     "B",
     SOURCE,

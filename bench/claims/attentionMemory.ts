@@ -1,12 +1,11 @@
 // Claims 2 to 5: what attention keeps, and what it only works with.
 
 import { contextOf, type Row } from "../row.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, formatCount } from "../units.ts";
 import { llama3Kv, pairs, pairsOf, scores } from "./arithmetic.ts";
 import type { Claim, Evidence, Findings } from "./claim.ts";
 import {
   cite,
-  count,
   counted,
   decimalBytes,
   exponentOf,
@@ -114,7 +113,7 @@ export const matrixMemory: Claim = {
       ),
     ];
     const short = claimed.value < HUNDREDS ? `, which is not yet "hundreds of gigabytes"` : "";
-    const sizes = `${count(pairsOf(CLAIMED_TOKENS) / 1e9)} billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} for one head and layer${short}; at ${USUAL_BYTES} bytes, the usual precision, they are ${decimalBytes(usual.value)}`;
+    const sizes = `${formatCount(pairsOf(CLAIMED_TOKENS) / 1e9)} billion pairs at ${CLAIMED_BYTES} bytes are ${decimalBytes(claimed.value)} for one head and layer${short}; at ${USUAL_BYTES} bytes, the usual precision, they are ${decimalBytes(usual.value)}`;
     const [a, b] = [powerOf(matrixGrowth.exponent), powerOf(flashGrowth.exponent)];
     if (a !== 2) {
       const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}: that is not N².`;
@@ -133,7 +132,7 @@ export const matrixMemory: Claim = {
       const because = `Stored, the matrix grows ${as(matrixGrowth.exponent)}; the scratch of the kernel that tiles grows ${as(flashGrowth.exponent)}, which is no whole power.`;
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
-    const because = `Only where it is stored: then it grows ${as(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${count(contextOf(last))} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The product is right: ${sizes}.`;
+    const because = `Only where it is stored: then it grows ${as(matrixGrowth.exponent)} (${formatBytes(matrix(last))} at ${formatCount(contextOf(last))} tokens). The same weights under a kernel that tiles need ${figure(flashGrowth.slope)} bytes of scratch for a token more (${formatBytes(workspace(flashRows.at(-1)!))} in all), so nothing requires it. The product is right: ${sizes}.`;
     return { verdict: "holds with a condition", because, evidence };
   },
 };
@@ -154,7 +153,7 @@ export const cacheMemory: Claim = {
       slopeOf("the same, for a token more", cache, full, held),
     ];
     const [from, to] = [full[0]!, full.at(-1)!];
-    const found = `Keys and values grow ${as(cache.exponent)} from ${count(contextOf(from))} to ${count(contextOf(to))} tokens${cache.exact ? ", to the byte" : ""}`;
+    const found = `Keys and values grow ${as(cache.exponent)} from ${formatCount(contextOf(from))} to ${formatCount(contextOf(to))} tokens${cache.exact ? ", to the byte" : ""}`;
     const power = powerOf(cache.exponent);
     if (power === 2) return { verdict: "holds", because: `${found}: quadratically.`, evidence };
     if (power === null)

@@ -2,13 +2,12 @@
 
 import type { Layers } from "../closed.ts";
 import { contextOf, type Row } from "../row.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, formatCount } from "../units.ts";
 import { flash, pageEdges } from "./attentionMemory.ts";
 import type { Claim, Evidence, Findings } from "./claim.ts";
 import {
   arithmetic,
   cite,
-  count,
   counted,
   figure,
   held,
@@ -121,7 +120,7 @@ export const sparseAttention: Claim = {
         slopeOf(`keys and values of ${arch}, for a token more`, bytes, edges, held),
         arithmetic(
           `pairs that ${arch} scores over ${flash}'s, ${row.test}`,
-          `${count(row.theory_pairs!)} / ${count(full.theory_pairs!)}`,
+          `${formatCount(row.theory_pairs!)} / ${formatCount(full.theory_pairs!)}`,
           share,
           "share",
           "theory_pairs: the masks, counted",
@@ -130,7 +129,7 @@ export const sparseAttention: Claim = {
       );
     }
     evidence.push(...quality(flash, rows));
-    const subset = `Of the pairs that full attention scores at ${count(contextOf(full))} tokens, ${list(shares)} are scored`;
+    const subset = `Of the pairs that full attention scores at ${formatCount(contextOf(full))} tokens, ${list(shares)} are scored`;
     if (all.length > 0) {
       const because = `${subset}: ${list(all)} select no subset.`;
       return { verdict: "refuted", because, evidence };
@@ -220,7 +219,7 @@ export const stateSpaces: Claim = {
       const because = `What ${ssm} holds grows by ${figure(all.slope)} bytes a token: not O(1).`;
       return { verdict: "refuted", because, evidence };
     }
-    const constant = `What ${ssm} holds does not change by a byte up to ${count(contextOf(own.at(-1)!))} tokens (state ${formatBytes(own[0]!.mem_state ?? 0)})`;
+    const constant = `What ${ssm} holds does not change by a byte up to ${formatCount(contextOf(own.at(-1)!))} tokens (state ${formatBytes(own[0]!.mem_state ?? 0)})`;
     const forward = "A prompt's forward is that of training; the backward pass is not run here";
     if (race) {
       const [[parallel, together_ns], [serial, serial_ns]] = fastestOfBoth(race.times_ns);

@@ -1,7 +1,7 @@
 // Evidence out of rows, and figures as text.
 
 import { contextOf, type Row } from "../row.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, formatCount } from "../units.ts";
 import type { Arithmetic, Cited, Evidence, Extrapolation, Measurement, Unit } from "./claim.ts";
 import { type Growth, type Point, type Ratio, rate, timeExponent } from "./growth.ts";
 
@@ -126,11 +126,9 @@ export function decimalBytes(bytes: number): string {
   return `${Number((bytes / 1000 ** power).toPrecision(3))} ${units[power]}`;
 }
 
-export const count = (value: number): string => value.toLocaleString("en-US", { maximumFractionDigits: 0 });
-
 /** A figure without more places than it deserves: 1,234, 12.3, 0.98. */
 export const figure = (value: number): string =>
-  Math.abs(value) >= 100 ? count(value) : String(Number(value.toPrecision(3)));
+  Math.abs(value) >= 100 ? formatCount(value) : String(Number(value.toPrecision(3)));
 
 export function showValue({ kind, value, unit }: Pick<Evidence, "kind" | "value" | "unit">): string {
   switch (unit) {
@@ -146,9 +144,9 @@ export function showValue({ kind, value, unit }: Pick<Evidence, "kind" | "value"
     case "share":
       return `${figure(100 * value)}%`;
     case "pairs":
-      return `${value < 1e9 ? count(value) : value.toExponential().replace(/e\+/, " × 10^").replace(/^1 × /, "")} pairs`;
+      return `${value < 1e9 ? formatCount(value) : value.toExponential().replace(/e\+/, " × 10^").replace(/^1 × /, "")} pairs`;
     case "streams/GiB":
-      return `${count(value)} a GiB`;
+      return `${formatCount(value)} a GiB`;
     case "bits/byte":
       return `${value.toFixed(4)} bits a byte`;
     default:
@@ -168,7 +166,7 @@ export function showBasis(evidence: Evidence): string {
       return `arithmetic: ${evidence.expression} (${evidence.source})`;
     case "extrapolation": {
       const { from, to } = evidence.fitted_on;
-      return `extrapolated to ${count(evidence.tokens)} tokens from ${count(from)} to ${count(to)}`;
+      return `extrapolated to ${formatCount(evidence.tokens)} tokens from ${formatCount(from)} to ${formatCount(to)}`;
     }
   }
 }

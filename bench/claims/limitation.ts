@@ -1,9 +1,10 @@
 // Claim 11: is O(N²) a limit of the architecture, or of its implementations?
 
 import { contextOf, type Row } from "../row.ts";
+import { formatCount } from "../units.ts";
 import { flash, stored, workingEvidence, workingMemory } from "./attentionMemory.ts";
 import type { Claim, Evidence } from "./claim.ts";
-import { arithmetic, count, extrapolation, figure, rated, ratioOf, timeOf } from "./evidence.ts";
+import { arithmetic, extrapolation, figure, rated, ratioOf, timeOf } from "./evidence.ts";
 import { fastest, fitLine, powerOf, rate, rateRatio, side, slowest } from "./growth.ts";
 import { decodes, prompts, select } from "./needs.ts";
 
@@ -63,7 +64,7 @@ export const genuineLimit: Claim = {
     const grows = [prompt, step].some((ratio) => side(ratio) === 1);
     const constant = [prompt, step].every((ratio) => ratio.spread[1] < CONSTANT);
     const memory = `Memory: the stored matrix is N^${matrixGrowth ? matrixGrowth.exponent.toFixed(2) : "?"}, the scratch of a kernel that tiles N^${flashGrowth.exponent.toFixed(2)}, with the same weights${agree}`;
-    const cost = `Time: a token generated at depth ${count(steps.at(-1)!.n_depth)} takes ${figure(step.value)} times one at depth ${count(steps[0]!.n_depth)}, one of a prompt of ${count(contextOf(flashRows.at(-1)!))} takes ${figure(prompt.value)} times one of ${count(contextOf(flashRows[0]!))}`;
+    const cost = `Time: a token generated at depth ${formatCount(steps.at(-1)!.n_depth)} takes ${figure(step.value)} times one at depth ${formatCount(steps[0]!.n_depth)}, one of a prompt of ${formatCount(contextOf(flashRows.at(-1)!))} takes ${figure(prompt.value)} times one of ${formatCount(contextOf(flashRows[0]!))}`;
     if ((!avoided && !needed) || (!grows && !constant)) {
       const missing = [
         !avoided && !needed && `prompts of ${stored} and ${flash} whose exponents are whole powers`,

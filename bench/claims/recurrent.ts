@@ -1,14 +1,13 @@
 // Claims 1, 6 and 10: recurrent cells, alone and beside attention.
 
 import { contextOf, type Row } from "../row.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, formatCount, GIB } from "../units.ts";
 import { llama3Kv, llama3Weights } from "./arithmetic.ts";
 import { edges, flash, pageEdges } from "./attentionMemory.ts";
 import type { Claim, Evidence, Findings, Measurement } from "./claim.ts";
 import {
   arithmetic,
   cite,
-  count,
   counted,
   extrapolation,
   figure,
@@ -61,7 +60,7 @@ export const constantMemory: Claim = {
       evidence.push(
         arithmetic(
           `state of ${arch} in vectors of ${vector / F32}`,
-          `${count(state)} B / (${vector / F32} x ${F32} B)`,
+          `${formatCount(state)} B / (${vector / F32} x ${F32} B)`,
           vectors,
           "vectors",
           "closed_state: the literature's formula",
@@ -77,7 +76,7 @@ export const constantMemory: Claim = {
       const because = `What is held grows with the context: ${list(growing)}.`;
       return { verdict: "refuted", because, evidence };
     }
-    const constant = `What ${list(cells)} hold does not change by a byte up to ${count(to)} tokens`;
+    const constant = `What ${list(cells)} hold does not change by a byte up to ${formatCount(to)} tokens`;
     if (missing.length > 0)
       return {
         verdict: "undecided",
@@ -143,7 +142,7 @@ function tally(all: readonly Duel[]): string {
 /** From which size on, a prompt's length or a depth, a recurrent cell is faster at every one that was measured. */
 function crossover(all: readonly Duel[], sizeOf: (row: Row) => number): string {
   const { arch } = all[0]!;
-  const size = (i: number) => count(sizeOf(all[i]!.rows[0]));
+  const size = (i: number) => formatCount(sizeOf(all[i]!.rows[0]));
   const first = all.findLastIndex((duel) => side(duel) !== 1) + 1;
   if (first === 0) return `${arch}: all`;
   if (first < all.length) return `${arch}: from between ${size(first - 1)} and ${size(first)} on`;
@@ -164,7 +163,7 @@ export const recurrentSpeed: Claim = {
     const comparable = cells.filter((arch) => Math.abs(size(arch) / size(flash) - 1) <= COMPARABLE);
     if (comparable.length === 0) {
       const missing = [
-        `a recurrent model within ${100 * COMPARABLE}% of ${flash}'s ${count(size(flash))} parameters`,
+        `a recurrent model within ${100 * COMPARABLE}% of ${flash}'s ${formatCount(size(flash))} parameters`,
       ];
       return {
         verdict: "undecided",
@@ -190,7 +189,7 @@ export const recurrentSpeed: Claim = {
       ...footprint(comparable, rows),
     ];
     const [p, d] = [phaseOf(prefill.flat()), phaseOf(decode.flat())];
-    const because = `Prompts: ${sidesOf(prefill.flat())}. Generation: ${sidesOf(decode.flat())}. Models within ${100 * COMPARABLE}% of ${flash}'s ${count(size(flash))} parameters. Reading prompts, cells are ${tally(prefill.flat())}; lengths at which a cell is faster: ${crossovers(prefill, (row) => row.n_prompt)}. Generating, cells are ${tally(decode.flat())}; depths at which a cell is faster: ${crossovers(decode, (row) => row.n_depth)}.`;
+    const because = `Prompts: ${sidesOf(prefill.flat())}. Generation: ${sidesOf(decode.flat())}. Models within ${100 * COMPARABLE}% of ${flash}'s ${formatCount(size(flash))} parameters. Reading prompts, cells are ${tally(prefill.flat())}; lengths at which a cell is faster: ${crossovers(prefill, (row) => row.n_prompt)}. Generating, cells are ${tally(decode.flat())}; depths at which a cell is faster: ${crossovers(decode, (row) => row.n_depth)}.`;
     if (p === "within the spread" || d === "within the spread") {
       const which = [
         p === "within the spread" && "prompts",
@@ -222,7 +221,6 @@ const footprint = (archs: readonly string[], rows: readonly Row[]): Evidence[] =
 
 const cell = "gru";
 const windowed = "mistral-window";
-const GIB = 2 ** 30;
 /**
  * An order of magnitude: less may be a matter of width and padding. State, keys and values are judged by it, which any
  * engine must keep for a stream. Scratch is as large as the chunk that one chooses to read prompts by; where it brings what
@@ -274,7 +272,7 @@ export const manyStreams: Claim = {
       weights,
     ];
     const context = contextOf(theirs);
-    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${count(context)} tokens, ${figure(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${count(streamsPerGib(theirs))} streams a GiB, weights and scratch aside, against ${count(streamsPerGib(own))}; scratch included, a stream more takes ${formatBytes(more.theirs)} and ${formatBytes(more.own)} here`;
+    const memory = `A stream of ${flash} holds ${formatBytes(perStream(theirs))} at ${formatCount(context)} tokens, ${figure(ratio)} times a stream of ${cell}, and ${figure(cache.slope)} bytes more for each token: ${formatCount(streamsPerGib(theirs))} streams a GiB, weights and scratch aside, against ${formatCount(streamsPerGib(own))}; scratch included, a stream more takes ${formatBytes(more.theirs)} and ${formatBytes(more.own)} here`;
     const speed = `${own.n_parallel} streams of ${cell} together make ${figure(faster.value)} times as many tokens a second as those of ${flash}`;
     if (ratio < SUBSTANTIAL || cache.slope <= 0) {
       const because = `${memory}; from ${SUBSTANTIAL} times on, and growing, it would be substantial.`;
