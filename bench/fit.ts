@@ -203,8 +203,9 @@ async function longestWithin({ model, machine, budget }: FitRequest): Promise<Li
 
 const noEnd = (n: number): End => ({ by: "end", reason: `no end found up to ${count(n)}` });
 
-function within(asked: number, budget: Budget, shape: Shape): Probed<null, End> {
-  if (asked + FILL_BYTES <= budget.bytes) return { fits: true, found: null };
+function within(held: number, budget: Budget, shape: Shape): Probed<null, End> {
+  const asked = held + FILL_BYTES;
+  if (asked <= budget.bytes) return { fits: true, found: null };
   const reason = `${words(shape)} ask ${formatBytes(asked)} of ${formatBytes(budget.bytes)} (${budget.from})`;
   return { fits: false, why: { by: "budget", reason } };
 }

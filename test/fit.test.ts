@@ -238,7 +238,7 @@ describe("npm run bench -- --fit", () => {
     async () => {
       const out = join(folder, "out");
       const what = ["--fit", "-a", "llama,gru", "-p", "0", "-n", "4", "-d", "256", "-r", "1"];
-      const where = ["--runtime", "node", "--max-bytes", "64M", "--out", out];
+      const where = ["--runtime", "node", "--max-bytes", "64M", "--fit-seconds", "9", "--out", out];
       const ran = spawnSync(process.execPath, ["--import", "tsx", "bench/cli.ts", ...what, ...where], {
         cwd: project,
         encoding: "utf8",
