@@ -48,9 +48,11 @@ function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | nu
       ? `The most streams${found ? ` of ${formatCount(found.n_context!)} tokens` : ""}`
       : "The longest context",
     note: streams
-      ? "Searched in the same way; speeds are those of all streams together, against one stream at a small context."
+      ? "Searched in the same way; speeds are those of all streams together, held against as many streams at a small context: " +
+        "the bound is about context, not about what streams cost one another."
       : "Really allocated, filled with random keys and values, and stepped through at no less than half the speed at a small context; " +
-        `found by doubling and bisecting to within a sixteenth. A speed is that of the fastest of several rounds.${budget}`,
+        "found by doubling and bisecting to within a sixteenth. A speed is that of the fastest of several rounds. " +
+        `≥: no end was found; where time ended the search, --fit-seconds gives it more.${budget}`,
     columns: [
       { title: "model", kind: "model" },
       number(streams ? "streams" : "tokens"),

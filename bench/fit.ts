@@ -1,5 +1,5 @@
 // How far a model goes on this adapter: the longest context, and the most streams, that are really allocated and stepped
-// through at no less than half the speed that one stream has at a small context.
+// through at no less than half the speed that as many streams have at a small context.
 
 import { DeviceLostError, OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
@@ -18,25 +18,24 @@ export interface FitRequest {
   budget: Budget;
   seed: number;
   searched: Fit["searched"];
-  /** Tokens that each stream holds where streams are searched. */
+  /** Tokens that each stream holds where streams are searched: at least LEAST_CONTEXT. */
   context: number;
   /** Share of the speed at a small context that must be left. */
   leastSpeed?: number;
   /** Of the search; the probe that is under way then is the last. */
-  mostSeconds?: number;
+  mostSeconds: number;
   onProbe(what: string): Promise<void>;
 }
 
-/** The context of the speed that others are held against. */
+/** The context of the speeds that others are held against. */
 const SMALL_CONTEXT = 256;
 /** Searches end here where nothing else ends them. */
 const MOST_CONTEXT = 2 ** 24;
 const MOST_STREAMS = 4096;
 const RESOLUTION = 1 / 16;
 const MOST_PROBES = 40;
-const MOST_SECONDS = 10;
 const LEAST_SPEED = 1 / 2;
-/** Who seems too slow is measured again, each time against a small context of that moment: the machine may be busy. */
+/** What seems too slow is measured again: the machine may be busy. */
 const SPEED_TRIES = 3;
 
 /** Most rounds, of which the fastest counts: what slows one down is seldom the model. */
@@ -61,11 +60,13 @@ interface Shape {
 
 interface Found {
   bytes: Bytes;
-  /** Tokens a second, all streams together. */
+  /** Tokens a second, all streams together: there, and at the small context. */
   ts: number;
-  /** What that was held against. */
   small_ts: number;
 }
+
+/** The fastest seen at the small context, by streams: whatever slowed one measurement down is no measure of others. */
+type SmallSpeeds = Map<number, number>;
 
 interface End {
   by: FitEnd;
@@ -90,54 +91,65 @@ export async function findFit(request: FitRequest): Promise<Omit<Fit, "model">> 
 }
 
 async function search(request: FitRequest, seconds: () => number): Promise<Search> {
-  const { searched, mostSeconds = MOST_SECONDS } = request;
+  const { searched, mostSeconds, leastSpeed = LEAST_SPEED } = request;
   const shape = (n: number): Shape =>
     searched === "context" ? { context: n, streams: 1 } : { context: request.context, streams: n };
   const limit = await predictedLimit(request);
   if (limit.n === 0 || shape(limit.n).context <= TIMED_TOKENS)
     return { ...nothingFound, ended_by: limit.end.by, reason: limit.end.reason };
 
-  const small: Shape = { context: Math.min(SMALL_CONTEXT, shape(limit.n).context), streams: 1 };
-  const first = await tried(request, small);
-  if (!first.fits) return { ...nothingFound, ended_by: first.why.by, reason: first.why.reason, probes: 1 };
-
   const begun = seconds();
+  const small = Math.min(SMALL_CONTEXT, shape(limit.n).context);
+  const smallSpeeds: SmallSpeeds = new Map();
+  let known: { n: number; found: Found } | undefined;
+  if (searched === "context") {
+    const first = await tried(request, shape(small), small);
+    if (!first.fits) return { ...nothingFound, ended_by: first.why.by, reason: first.why.reason, probes: 1 };
+    known = { n: small, found: first.found };
+    smallSpeeds.set(1, first.found.ts);
+  }
+
   let last = 0;
   const probe = async (n: number): Promise<Probed<Found, End>> => {
     const spent = seconds() - begun;
     if (spent + last > mostSeconds)
-      return { fits: null, why: { by: "time", reason: `${mostSeconds} s are used up` } };
-    const probed = await fastEnough(request, shape(n), small, first.found.ts);
+      return {
+        fits: null,
+        why: { by: "time", reason: `another probe would pass ${mostSeconds} s (--fit-seconds)` },
+      };
+    const probed = await fastEnough(request, shape(n), small, smallSpeeds);
     last = seconds() - begun - spent;
     return probed;
   };
-  const known = { n: small.context, found: { ...first.found, small_ts: first.found.ts } };
   const { largest, refused, stopped, probes } = await searchLargest(probe, {
-    ...(searched === "streams"
-      ? { first: 1 }
-      : // what does not grow has no reason to end before the end
-        { known, first: limit.grows ? 2 * known.n : limit.n }),
+    ...(known
+      ? // what does not grow has no reason to end before the end
+        { known, first: limit.grows ? 2 * known.n : limit.n }
+      : { first: 1 }),
     last: limit.n,
     resolution: RESOLUTION,
     probes: MOST_PROBES,
+    stands: (n, { ts }) => ts >= leastSpeed * smallSpeeds.get(shape(n).streams)!,
   });
   const cut: End | null =
     stopped === "probes" ? { by: "probes", reason: `${MOST_PROBES} probes are used up` } : stopped;
   const end = refused?.why ?? cut ?? limit.end;
   const loosely = refused && cut ? `; not known more closely: ${cut.reason}` : "";
   const bytes = largest?.found.bytes;
+  const there = largest && shape(largest.n);
+  const small_ts = smallSpeeds.get(there?.streams ?? 1) ?? null;
   return {
-    n_context: largest && shape(largest.n).context,
-    n_parallel: largest && shape(largest.n).streams,
+    n_context: there?.context ?? null,
+    n_parallel: there?.streams ?? null,
     ended_by: end.by,
     reason: `${end.reason}${loosely}`,
     mem_live: bytes ? total(bytes) : null,
     mem_state: bytes?.state ?? null,
     mem_kv: bytes?.kv ?? null,
-    avg_ts: largest?.found.ts ?? null,
-    small_context: small.context,
-    small_ts: largest?.found.small_ts ?? first.found.ts,
-    probes: probes + 1,
+    avg_ts: largest && (there?.context === small ? small_ts : largest.found.ts),
+    small_context: small,
+    small_ts,
+    probes: probes + (known ? 1 : 0),
   };
 }
 
@@ -191,8 +203,9 @@ async function longestWithin({ model, machine, budget }: FitRequest): Promise<Li
 
 const noEnd = (n: number): End => ({ by: "end", reason: `no end found up to ${count(n)}` });
 
-function within(asked: number, budget: Budget, shape: Shape): Probed<null, End> {
-  if (asked + FILL_BYTES <= budget.bytes) return { fits: true, found: null };
+function within(held: number, budget: Budget, shape: Shape): Probed<null, End> {
+  const asked = held + FILL_BYTES;
+  if (asked <= budget.bytes) return { fits: true, found: null };
   const reason = `${words(shape)} ask ${formatBytes(asked)} of ${formatBytes(budget.bytes)} (${budget.from})`;
   return { fits: false, why: { by: "budget", reason } };
 }
@@ -201,43 +214,54 @@ function within(asked: number, budget: Budget, shape: Shape): Probed<null, End> 
 async function fastEnough(
   request: FitRequest,
   shape: Shape,
-  small: Shape,
-  firstTs: number,
+  small: number,
+  smallSpeeds: SmallSpeeds,
 ): Promise<Probed<Found, End>> {
-  let small_ts = firstTs;
+  let ts = 0;
   for (let left = SPEED_TRIES - 1; ; left--) {
-    const probed = await tried(request, shape);
+    const probed = await tried(request, shape, small);
     if (!probed.fits) return probed;
-    if (probed.found.ts >= (request.leastSpeed ?? LEAST_SPEED) * small_ts)
-      return { fits: true, found: { ...probed.found, small_ts } };
+    ts = Math.max(ts, probed.found.ts);
+    const small_ts = Math.max(smallSpeeds.get(shape.streams) ?? 0, probed.found.small_ts);
+    smallSpeeds.set(shape.streams, small_ts);
+    if (ts >= (request.leastSpeed ?? LEAST_SPEED) * small_ts)
+      return { fits: true, found: { ...probed.found, ts } };
     if (left === 0) {
-      const reason = `${words(shape)}: ${rate(probed.found.ts)}, less than half of ${rate(small_ts)} at ${count(small.context)} tokens`;
+      const reason = `${words(shape)}: ${rate(ts)}, less than half of ${rate(small_ts)} at ${count(small)} tokens`;
       return { fits: false, why: { by: "speed", reason } };
     }
-    const again = await tried(request, small);
-    if (again.fits) small_ts = again.found.ts;
   }
 }
 
-/** Really allocates it, and takes steps at its end. */
-async function tried(request: FitRequest, shape: Shape): Promise<Probed<Omit<Found, "small_ts">, End>> {
+/** Really allocates it, and takes steps at the small context and at its end. */
+async function tried(request: FitRequest, shape: Shape, small: number): Promise<Probed<Found, End>> {
   const { model, machine, budget, seed } = request;
   await request.onProbe(words(shape));
   let session: Session | null = null;
   try {
     session = await model.session({ streams: shape.streams, chunk: CHUNK });
-    await session.reserve(shape.context);
-    await session.fillCache(Math.max(0, shape.context - TIMED_TOKENS), seed);
-    await session.prefill(session.streams.map(() => [0]));
-    const ts = await fastest(session);
+    const small_ts = await speedAt(session, small, seed);
+    let ts = small_ts;
+    if (shape.context > small) {
+      await session.reset();
+      ts = await speedAt(session, shape.context, seed);
+    }
     await machine.idle();
-    return { fits: true, found: { bytes: session.memory(), ts } };
+    return { fits: true, found: { bytes: session.memory(), ts, small_ts } };
   } catch (error) {
     // a device that is lost answers no more questions
     return { fits: error instanceof DeviceLostError ? null : false, why: refusal(error, budget) };
   } finally {
     session?.destroy();
   }
+}
+
+/** Tokens a second of empty streams that are filled and stepped up to a context. */
+async function speedAt(session: Session, context: number, seed: number): Promise<number> {
+  await session.reserve(context);
+  await session.fillCache(context - TIMED_TOKENS, seed);
+  await session.prefill(session.streams.map(() => [0]));
+  return fastest(session);
 }
 
 /** Tokens a second, all streams together, of the fastest round. */

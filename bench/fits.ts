@@ -21,7 +21,7 @@ export interface Fit {
   mem_live: number | null;
   mem_state: number | null;
   mem_kv: number | null;
-  /** Tokens a second there, all streams together, and of one stream at a small context. */
+  /** Tokens a second there, all streams together, and the fastest seen of as many streams at a small context. */
   avg_ts: number | null;
   small_context: number | null;
   small_ts: number | null;
@@ -45,10 +45,15 @@ export type FitEnd =
   | "unsupported"
   | "failed";
 
+/** Least tokens that each of the many streams holds: more than are timed. */
+export const LEAST_CONTEXT = 128;
+
 /** What --fit asks for. */
 export interface FitSettings {
-  /** Tokens that each of the many streams holds. */
+  /** Tokens that each of the many streams holds, at least LEAST_CONTEXT. */
   context: number;
+  /** Of one search. */
+  mostSeconds: number;
   /** Bytes of memory that the machine has to spare. */
   freeBytes: number;
 }

@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
+import { LEAST_CONTEXT } from "./fits.ts";
 import {
   bytes,
   integer,
@@ -27,7 +28,7 @@ export interface BenchOptions extends TestLists {
   archs: string[];
   peers: string[];
   /** How far each model goes is searched, the most streams at this context; null: not asked for. */
-  fit: { context: number } | null;
+  fit: { context: number; mostSeconds: number } | null;
   /** Tokens between the rows of one long stream, which takes the place of the tests; null: tests. */
   curve: number | null;
   quality: boolean;
@@ -65,6 +66,7 @@ const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitio
 const promptDepths = [0];
 /** Tokens that each of the streams holds whose number --fit searches, where -d does not say. */
 const fitContext = 1024;
+const fitSeconds = 60;
 
 /** Most rows of one long stream. */
 const maxStretches = 4096;
@@ -201,7 +203,12 @@ const table: Flag[] = [
   },
   {
     flags: "--fit",
-    help: "how far each model goes: the longest context, and the most streams (at -d tokens, default: 1024)",
+    help: `how far each model goes: the longest context, and the most streams (at -d tokens, default: ${fitContext})`,
+    group: "What to run:",
+  },
+  {
+    flags: "--fit-seconds <s>",
+    help: `seconds for each search that --fit makes, two a model (default: ${fitSeconds})`,
     group: "What to run:",
   },
   { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },
@@ -316,6 +323,7 @@ type Given = Partial<
     Record<
       | "curve"
       | "fill"
+      | "fitSeconds"
       | "dtype"
       | "cacheTypeK"
       | "cacheTypeV"
@@ -362,7 +370,12 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
     ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
-    fit: given.fit ? { context: Math.max(0, ...(depths ?? [])) || fitContext } : null,
+    fit: given.fit
+      ? {
+          context: Math.max(0, ...(depths ?? [])) || fitContext,
+          mostSeconds: given.fitSeconds ? seconds("--fit-seconds", given.fitSeconds) : fitSeconds,
+        }
+      : null,
     curve: given.curve ? integer("--curve", given.curve, 1, maxTokens) : null,
     quality: given.quality ?? false,
     fill: oneOf("--fill", given.fill ?? "text", ["text", "random"]),
@@ -414,7 +427,10 @@ export function testsOf(options: BenchOptions): Test[] {
 }
 
 /** Refuses flags that say nothing beside one another. */
-function checkModes(given: Given, { curve, fill, genDepths }: BenchOptions): void {
+function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions): void {
+  if (given.fitSeconds && !fit) throw new UsageError("--fit-seconds: found no --fit beside it, wanted one");
+  if (fit && fit.context < LEAST_CONTEXT)
+    throw new UsageError(`--fit: found -d ${fit.context}, wanted at least ${LEAST_CONTEXT} tokens a stream`);
   if (curve === null) return;
   for (const [flag, value] of [
     ["-p", given.nPrompt],

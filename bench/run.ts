@@ -262,7 +262,7 @@ export class Bench {
   async #fit(loaded: Loaded, searched: Fit["searched"], emit: Emit): Promise<Fit> {
     const { model, machine, subject } = loaded;
     const { maxBytes, seed } = this.#settings;
-    const { context, freeBytes } = this.#settings.fit!;
+    const { context, mostSeconds, freeBytes } = this.#settings.fit!;
     const step = async (what: string) => emit({ type: "step", test: null, what });
     try {
       const nmse = await this.#gate(loaded, FIT_STEP, step);
@@ -274,7 +274,7 @@ export class Bench {
       const onProbe = (what: string) =>
         step(`the ${searched === "context" ? "longest context" : "most streams"}: ${what}`);
       const found = await this.#counter.paused(() =>
-        findFit({ model, machine, budget, seed, searched, context, onProbe }),
+        findFit({ model, machine, budget, seed, searched, context, mostSeconds, onProbe }),
       );
       return { ...found, model: subject.model };
     } catch (error) {

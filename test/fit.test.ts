@@ -105,6 +105,7 @@ describe("a search on this adapter", () => {
       const bytes = async (streams: number) => total(await model.predict({ streams, chunk: 1 }, 512));
       expect(fit.mem_live).toBe(await bytes(fit.n_parallel!));
       expect(fit.mem_kv).toBe(fit.n_parallel! * 512 * 4096);
+      expect([fit.small_context, fit.small_ts! > 0]).toEqual([256, true]);
       expect(await bytes(fit.n_parallel! + 1)).toBeGreaterThan(15 * MiB);
     },
     2 * minutes,
@@ -115,9 +116,19 @@ describe("a search on this adapter", () => {
     async () => {
       const slow = await find({ leastSpeed: Number.POSITIVE_INFINITY });
       expect(slow).toMatchObject({ ended_by: "speed", n_context: 256 });
-      expect(slow.reason).toMatch(/^2\d\d tokens: [\d.]+ t\/s, less than half of [\d.]+ t\/s at 256 tokens$/);
+      const said = /^2\d\d tokens: [\d.]+ t\/s, less than half of ([\d.]+) t\/s at 256 tokens$/.exec(
+        slow.reason,
+      );
+      expect(said, slow.reason).not.toBeNull();
+      // the fastest of all that was seen there
+      expect(slow.small_ts).toBeGreaterThanOrEqual(Number(said![1]) - 0.1);
+      expect(slow.avg_ts).toBe(slow.small_ts);
+      const alone = await find({ searched: "streams", leastSpeed: Number.POSITIVE_INFINITY });
+      expect(alone).toMatchObject({ ended_by: "speed", n_parallel: null, small_context: 256 });
+      expect(alone.reason).toMatch(/^512 tokens: [\d.]+ t\/s, less than half of [\d.]+ t\/s at 256 tokens$/);
       const late = await find({ mostSeconds: 0 });
-      expect(late).toMatchObject({ ended_by: "time", n_context: 256, reason: "0 s are used up" });
+      expect(late).toMatchObject({ ended_by: "time", n_context: 256, n_parallel: 1 });
+      expect(late.reason).toBe("another probe would pass 0 s (--fit-seconds)");
     },
     4 * minutes,
   );
@@ -189,7 +200,7 @@ test(
         tune: false,
         seed: 1,
         maxBytes: null,
-        fit: { context: 256, freeBytes: 16 * MiB },
+        fit: { context: 256, mostSeconds: 60, freeBytes: 16 * MiB },
         build_commit: null,
         version: null,
       },
@@ -227,7 +238,7 @@ describe("npm run bench -- --fit", () => {
     async () => {
       const out = join(folder, "out");
       const what = ["--fit", "-a", "llama,gru", "-p", "0", "-n", "4", "-d", "256", "-r", "1"];
-      const where = ["--runtime", "node", "--max-bytes", "64M", "--out", out];
+      const where = ["--runtime", "node", "--max-bytes", "64M", "--fit-seconds", "9", "--out", out];
       const ran = spawnSync(process.execPath, ["--import", "tsx", "bench/cli.ts", ...what, ...where], {
         cwd: project,
         encoding: "utf8",

@@ -45,10 +45,11 @@ describe("defaults", () => {
   test("--fit alone gives no rows, beside what asks for some it does", () => {
     expect(options("").fit).toBeNull();
     expect(names("--fit")).toEqual([]);
-    expect(options("--fit").fit).toEqual({ context: 1024 });
+    expect(options("--fit").fit).toEqual({ context: 1024, mostSeconds: 60 });
     expect(names("--fit -p 0 -n 4 -d 0,512")).toEqual(["tg4", "tg4 @ d512"]);
-    expect(options("--fit -d 0,512").fit).toEqual({ context: 512 });
-    expect(options("--fit -d 0").fit).toEqual({ context: 1024 });
+    expect(options("--fit -d 0,512").fit).toEqual({ context: 512, mostSeconds: 60 });
+    expect(options("--fit -d 0 --fit-seconds 2.5").fit).toEqual({ context: 1024, mostSeconds: 2.5 });
+    expect(options("--fit -d 128").fit!.context).toBe(128);
     expect(names("--fit --quick")).toEqual(["pp64", "tg16", "tg16 @ d512"]);
     expect(names("--fit -p 0 -n 0")).toEqual([]);
   });
@@ -236,6 +237,9 @@ describe("errors are one sentence and exit 2", () => {
     ["--curve 8 -p 8", "--curve streams a text once to the largest -d, found -p beside it"],
     ["--curve 8 -r 3", "--curve streams a text once to the largest -d, found -r beside it"],
     ["--curve 8 --fill random", "--curve streams a text, found --fill random beside it, wanted --fill text"],
+    ["--fit -d 64", "--fit: found -d 64, wanted at least 128 tokens a stream"],
+    ["--fit-seconds 9", "--fit-seconds: found no --fit beside it, wanted one"],
+    ["--fit --fit-seconds long", '--fit-seconds: found "long", wanted seconds from 0 to 3600'],
     ["--delay soon", '--delay: found "soon", wanted seconds from 0 to 3600'],
   ])("%s", (line, message) => {
     expect(() => options(line)).toThrow(message);
@@ -254,7 +258,7 @@ test("help names every flag as its users write it, with examples", () => {
   if (!("help" in parsed)) throw new Error("no help");
   const flags =
     "-m -p -n -pg -d -r -o -oe -ctk -ctv -ub --delay --progress --no-warmup --list-devices -npl -a --peer --runtime " +
-    "--browser --software --quick --fit --out --seed --tune --max-bytes --verbose --open --dtype --curve --quality --fill";
+    "--browser --software --quick --fit --fit-seconds --out --seed --tune --max-bytes --verbose --open --dtype --curve --quality --fill";
   for (const flag of flags.split(" ")) expect(parsed.help).toMatch(new RegExp(`(^|[ ,])${flag}[ ,]`, "m"));
   expect(parsed.help).toContain("Examples:");
   expect(parsed.help).not.toMatch(/--(npl|pg|ctk|oe|ub)\b/);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { type Probed, type SearchOptions, searchLargest } from "../bench/search.ts";
+import { type Probed, searchLargest } from "../bench/search.ts";
 
-const options: SearchOptions<string> = { first: 256, last: 2 ** 20, resolution: 1 / 16, probes: 100 };
+const options = { first: 256, last: 2 ** 20, resolution: 1 / 16, probes: 100 };
 
 /** Fits up to a cliff. */
 function cliff(most: number) {
@@ -73,6 +73,41 @@ describe("search", () => {
       options,
     );
     expect(late).toMatchObject({ largest: { n: 4096 }, refused: null, stopped: "no time" });
+  });
+
+  /** Speeds by turns: what fits is at least half of the best so far. */
+  function speeds(most: number, disturbed: Record<number, [ts: number, best: number]>) {
+    const asked: number[] = [];
+    let best = 0;
+    const probe = async (n: number): Promise<Probed<number, string>> => {
+      asked.push(n);
+      const [ts, small] = disturbed[asked.length] ?? [n <= most ? 60 : 40, 100];
+      best = Math.max(best, small);
+      return 2 * ts >= best ? { fits: true, found: ts } : { fits: false, why: `${ts} of ${best}` };
+    };
+    return { asked, probe, stands: (_: number, ts: number) => 2 * ts >= best };
+  }
+
+  test("probes again what no longer stands, and goes on below it where it fails", async () => {
+    // all is slow while 512 and 1024 are probed: they pass, and 1024 should not
+    const { asked, probe, stands } = speeds(600, { 2: [9, 10], 3: [9, 10], 1: [9, 10] });
+    const found = await searchLargest(probe, { ...options, stands, resolution: 1 / 4 });
+    expect(asked).toEqual([256, 512, 1024, 2048, 1024, 512, 768, 640]);
+    expect(found).toMatchObject({ largest: { n: 512, found: 60 }, refused: { n: 640, why: "40 of 100" } });
+
+    const known = { n: 128, found: 1 };
+    const kept = speeds(2000, { 1: [9, 10], 2: [9, 10], 3: [9, 10] });
+    const passes = await searchLargest(kept.probe, { ...options, known, stands: kept.stands });
+    expect(kept.asked.slice(0, 6)).toEqual([256, 512, 1024, 2048, 1024, 1536]);
+    expect(passes.largest!.n).toBeGreaterThan(1880);
+    expect(passes.largest!.found).toBe(60);
+  });
+
+  test("what was not probed again in time is not handed back", async () => {
+    const { probe, stands } = speeds(600, { 1: [9, 10], 2: [9, 10] });
+    const known = { n: 128, found: 1 };
+    const cut = await searchLargest(probe, { ...options, known, stands, probes: 3 });
+    expect(cut).toMatchObject({ largest: known, refused: { n: 1024 }, stopped: "probes" });
   });
 
   test("throws what the probe throws", async () => {
