@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { UsageError } from "./flags.ts";
+import { UsageError } from "./flagValues.ts";
 import type { Place } from "./runJob.ts";
 
 export const project = resolve(import.meta.dirname, "..");

@@ -18,7 +18,7 @@ import {
   withLedger,
 } from "./estimateModel.ts";
 import { estimateJson, estimateMarkdown, listMarkdown } from "./estimateTable.ts";
-import { edits, oneDash, twoDashes } from "./flags.ts";
+import { edits, oneDash, twoDashes } from "./flagTable.ts";
 import { integers, UsageError } from "./flagValues.ts";
 import { presets } from "./presets.ts";
 import { shipped } from "./shipped.ts";

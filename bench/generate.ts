@@ -14,7 +14,7 @@ import {
   runCommand,
   whole,
 } from "./commandLine.ts";
-import { UsageError } from "./flags.ts";
+import { UsageError } from "./flagValues.ts";
 import type { GenerateFigures } from "./generateJob.ts";
 import { runJob } from "./runJob.ts";
 import { benchArchs } from "./shipped.ts";

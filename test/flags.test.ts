@@ -1,13 +1,7 @@
 import { describe, expect, test } from "vitest";
-import {
-  type BenchOptions,
-  expandTests,
-  parseFlags,
-  testName,
-  testsOf,
-  UsageError,
-  varyingFields,
-} from "../bench/flags.ts";
+import { type BenchOptions, parseFlags, testsOf, varyingFields } from "../bench/flags.ts";
+import { UsageError } from "../bench/flagValues.ts";
+import { expandTests, testName } from "../bench/tests.ts";
 
 function options(line: string): BenchOptions {
   const parsed = parseFlags(line.split(" ").filter(Boolean));

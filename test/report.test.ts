@@ -1,11 +1,11 @@
 import { parseHTML } from "linkedom";
 import { describe, expect, test } from "vitest";
 import { colours, palette } from "../bench/charts.ts";
-import { testName } from "../bench/flags.ts";
 import { html } from "../bench/html.ts";
 import { reportHtml } from "../bench/report.ts";
 import { type Environment, emptyQuality, emptyRow, fields, type Results, type Row } from "../bench/row.ts";
 import { timing } from "../bench/stats.ts";
+import { testName } from "../bench/tests.ts";
 
 /** Made-up figures in the shape of a real run: bytes are the formulas', rates are invented. */
 const models: {
