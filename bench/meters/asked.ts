@@ -1,11 +1,13 @@
 // Bytes of live GPUBuffers counted from outside, on GPUDevice itself (the package webgpu-memory), for us and for every
 // peer alike.
 
-/** What is patched makes and destroys objects: none of it is called from one token to the next, while no buffer is made. */
 export interface Counter {
   /** Bytes of buffers that were made while counting was on and are not destroyed. */
   bytes(device: GPUDevice): number;
-  /** Runs `work` with WebGPU as it came: counting costs time. Buffers made meanwhile are not counted. */
+  /**
+   * Runs `work` with WebGPU as it came: counting costs time. Buffers made meanwhile are not counted. Destruction is, always:
+   * a session that grows under the clock frees scratch that was counted, and destroys nothing from one token to the next.
+   */
   paused<T>(work: () => Promise<T>): Promise<T>;
 }
 
@@ -28,7 +30,7 @@ async function patch(): Promise<Counter> {
   const { getWebGPUMemoryUsage } = await import("webgpu-memory");
   const patched = prototypes.flatMap((prototype, i) =>
     Object.entries(Object.getOwnPropertyDescriptors(prototype))
-      .filter(([name, { value }]) => value !== plain[i]![name]?.value)
+      .filter(([name, { value }]) => name !== "destroy" && value !== plain[i]![name]?.value)
       .map(([name, counting]) => ({ prototype, name, counting, plain: plain[i]![name]! })),
   );
   const put = (which: "plain" | "counting") => {
