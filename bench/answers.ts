@@ -134,15 +134,18 @@ function crossoverAnswer(crossovers: readonly Crossover[]): Answer | null {
 const setting = ({ n_gen, n_parallel }: SpeedCrossing): string =>
   `tg${n_gen}${n_parallel > 1 ? ` ×${n_parallel}` : ""}`;
 
+/** A depth between those measured. */
+const tokens = (depth: number): string => formatCount(Math.round(depth));
+
 function speedWords(crossing: SpeedCrossing, models: readonly string[]): string {
   const { from_depth, to_depth, faster_first, faster_last, depth, depth_low, depth_high } = crossing;
   if (depth !== null) {
     const start = from_depth === 0 ? "the start" : `before ${formatCount(from_depth)}`;
-    const low = depth_low === null ? start : formatCount(depth_low);
-    const high = depth_high === null ? `past ${formatCount(to_depth)}` : formatCount(depth_high);
+    const low = depth_low === null ? start : tokens(depth_low);
+    const high = depth_high === null ? `past ${formatCount(to_depth)}` : tokens(depth_high);
     const open = depth_low === null && depth_high === null;
     const undecided = open || crossing.agreement < CONFIDENCE ? ": undecided" : "";
-    return `${faster_last} from depth ${formatCount(depth)} on [${low} to ${high}]${undecided}`;
+    return `${faster_last} from depth ${tokens(depth)} on [${low} to ${high}]${undecided}`;
   }
   const range = `${faster_first} at every depth from ${formatCount(from_depth)} to ${formatCount(to_depth)}`;
   const sure = crossing.agreement >= CONFIDENCE;
@@ -150,7 +153,7 @@ function speedWords(crossing: SpeedCrossing, models: readonly string[]): string 
   const other = models.find((model) => model !== faster_first);
   const later = crossing.extrapolated_depth;
   return `no crossing: ${range}${sure ? "" : doubt}${
-    later === null ? "" : `; extrapolated, ${other} from about ${formatCount(later)}`
+    later === null ? "" : `; extrapolated, ${other} from about ${tokens(later)}`
   }`;
 }
 

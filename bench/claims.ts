@@ -27,8 +27,8 @@ Examples:
   npm run claims -- --quick
       short contexts, a few minutes on two cores
   npm run claims -- --out claims
-      contexts up to 16,384 tokens, five repetitions, bits a byte: half an hour
-      or more on two cores
+      contexts up to 16,384 tokens, five repetitions, bits a byte: a quarter of
+      an hour on two cores
 
 Exit code: 0; 1 if a row failed; 2 if the command line is wrong; 130 after
 Ctrl-C, which keeps and judges what is there.`;

@@ -5,6 +5,7 @@ import { decimalBytes, showBasis, showRows, showValue } from "../bench/claims/ev
 import { growth, rateRatio, side, timeExponent } from "../bench/claims/growth.ts";
 import { claims, judgeAll } from "../bench/claims/index.ts";
 import { select, unmet } from "../bench/claims/needs.ts";
+import { fullSizes } from "../bench/claims/plan.ts";
 import type { Row } from "../bench/row.ts";
 import {
   claim,
@@ -18,6 +19,13 @@ import {
   type World,
   whole,
 } from "./tools/claimsWorld.ts";
+
+const tiling = (n: number) => 2_500_000 + 2.25 * n + Math.max(16_384, 16 * n);
+/** Below 1,024 tokens the most that a dispatch asks is of the chunk's size. */
+const hidden: World = {
+  llama: { scratch: tiling },
+  materialised: { scratch: (n) => tiling(n) + 16 * n ** 2 },
+};
 
 /** What is claimed, a world in which it is so or not, and the verdict there. */
 const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = [
@@ -50,6 +58,13 @@ const turns: [id: number, what: string, Outcome, World, Partial<Findings>?][] = 
     "a stored matrix between the powers",
     "undecided",
     { materialised: { scratch: (n) => llama.scratch(n) + n ** 1.5 } },
+  ],
+  [
+    2,
+    "scratch that a whole chunk hides at first",
+    "holds with a condition",
+    {},
+    { rows: rowsOf(hidden, fullSizes.prompts) },
   ],
   [3, "a cache that is linear", "refuted", {}],
   [3, "a cache that is quadratic", "holds", { llama: { kv: (n) => 4 * n ** 2 } }],
@@ -181,6 +196,17 @@ describe("sentences follow the rows", () => {
     expect(because(2)).toContain(
       'at 16 bytes are 160 GB for one head and layer, which is not yet "hundreds of gigabytes"',
     );
+  });
+
+  test("the scratch of a chunk is not taken for growth, and the fit says where it begins", () => {
+    const judged = claim(4, found({}, { rows: rowsOf(hidden, fullSizes.prompts) }));
+    const fit = judged.evidence.find(({ what }) => what === "all scratch of llama");
+    expect(fit).toMatchObject({
+      kind: "extrapolation",
+      value: 2_500_000 + 18.25e6,
+      fitted_on: { from: 1024, to: 4096 },
+    });
+    expect(because(11, {}, { rows: rowsOf(hidden, fullSizes.prompts) })).toContain("that tiles N^1.00,");
   });
 
   test("attention counts as parallel where prompts are read faster than tokens are generated", () => {

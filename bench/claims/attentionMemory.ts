@@ -17,7 +17,7 @@ import {
   ratioOf,
   slopeOf,
 } from "./evidence.ts";
-import { type Growth, growth, type Point, powerOf, rateRatio, side } from "./growth.ts";
+import { type Growth, growth, type Point, powerOf, rateRatio, settled, side } from "./growth.ts";
 import { decodes, prompts, select } from "./needs.ts";
 
 export const flash = "llama";
@@ -28,16 +28,18 @@ const workspace = (row: Row): number => row.mem_scratch ?? 0;
 /** What attention works in while prompts are read: the stored matrix, and the scratch of the kernel that stores none. */
 export function workingMemory({ rows }: Findings) {
   const flashRows = select(prompts(flash), rows);
-  const flashGrowth = growth(pointsOf(flashRows, workspace), null);
+  const scratch = settled(pointsOf(flashRows, workspace));
+  const flashGrowth = growth(scratch, null);
+  const scratchRows = flashRows.slice(-scratch.length);
   // what the same weights work in beside any matrix, at no tokens yet
   const matrix = (row: Row) => workspace(row) - flashGrowth.base;
   const matrixRows = select(prompts(stored), rows);
   const matrixGrowth = matrixRows.length < 2 ? null : growth(pointsOf(matrixRows, matrix), 0);
-  return { flashRows, flashGrowth, matrixRows, matrix, matrixGrowth };
+  return { flashRows, scratchRows, flashGrowth, matrixRows, matrix, matrixGrowth };
 }
 
 export function workingEvidence(working: ReturnType<typeof workingMemory>): Evidence[] {
-  const { flashRows, flashGrowth, matrixRows, matrix, matrixGrowth } = working;
+  const { scratchRows, flashGrowth, matrixRows, matrix, matrixGrowth } = working;
   return [
     ...(matrixGrowth
       ? [
@@ -52,10 +54,10 @@ export function workingEvidence(working: ReturnType<typeof workingMemory>): Evid
     exponentOf(
       `all scratch of ${flash}, whose kernel tiles and stores no matrix`,
       flashGrowth,
-      flashRows,
+      scratchRows,
       workspace,
     ),
-    slopeOf(`the same, for a token more`, flashGrowth, flashRows, workspace),
+    slopeOf(`the same, for a token more`, flashGrowth, scratchRows, workspace),
   ];
 }
 
@@ -178,7 +180,7 @@ export const millionTokens: Claim = {
     '"A 1M token Transformer context would theoretically require approximately 500GB-1TB for attention weights alone at standard precision levels, making multi-GPU inference necessary even for batch size one."',
   needs: [prompts(flash), edges],
   decide(findings) {
-    const { flashRows, flashGrowth } = workingMemory(findings);
+    const { scratchRows, flashGrowth } = workingMemory(findings);
     const { full, cache } = cacheGrowth(findings);
     const power = powerOf(flashGrowth.exponent);
     const byBytes = [2, 1, 0.5].map((bytes) => scores(MILLION, bytes));
@@ -188,11 +190,11 @@ export const millionTokens: Claim = {
       const because = `The scratch of the kernel that tiles grows ${as(flashGrowth.exponent)}, which is no whole power: nothing follows for a million tokens.`;
       return { verdict: "undecided", because, evidence, missing: unclear(flash) };
     }
-    const working = atTokens(pointsOf(flashRows, workspace), power, MILLION);
+    const working = atTokens(pointsOf(scratchRows, workspace), power, MILLION);
     const kept = atTokens(pointsOf(full, held), powerOf(cache.exponent) ?? cache.exponent, MILLION);
     evidence.push(
-      slopeOf(`scratch of ${flash}, for a token more`, flashGrowth, flashRows, workspace),
-      extrapolation(`all scratch of ${flash}`, working, "B", MILLION, flashRows, workspace),
+      slopeOf(`scratch of ${flash}, for a token more`, flashGrowth, scratchRows, workspace),
+      extrapolation(`all scratch of ${flash}`, working, "B", MILLION, scratchRows, workspace),
       extrapolation(`keys and values of ${flash}, 32 bits`, kept, "B", MILLION, full, held),
     );
     const sums = `10^12 pairs are ${list(byBytes.map(({ value }) => decimalBytes(value)))} at 2, 1 and 0.5 bytes, for one head of one layer`;

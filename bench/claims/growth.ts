@@ -47,6 +47,18 @@ export function growth(points: readonly Point[], base: number | null): Growth {
   return { slope, exponent, base, exact };
 }
 
+/**
+ * The points from which on y is a straight line, three at least; all where there is no such line. Scratch is the most that
+ * one dispatch asks, so at short contexts a part of fixed size hides what grows.
+ */
+export function settled(points: readonly Point[]): readonly Point[] {
+  for (let i = 0; i + 3 <= points.length; i++) {
+    const rest = points.slice(i);
+    if (growth(rest, null).exact) return rest;
+  }
+  return points;
+}
+
 /** Exponent of time against tokens, from the fastest repetitions; its spread is what the two ends allow. */
 export function timeExponent(rows: readonly Row[], tokensOf: (row: Row) => number) {
   const points = rows.map((row) => [Math.log(tokensOf(row)), Math.log(fastest(row))] as const);

@@ -63,7 +63,7 @@ const usual: Record<string, Behaviour> = {
 
 export type World = Record<string, Partial<Behaviour>>;
 
-export function rowsOf(changes: World): Row[] {
+export function rowsOf(changes: World, prompts = [256, 512, 1024]): Row[] {
   return Object.entries(usual).flatMap(([arch, behaviour]) => {
     const b = { ...behaviour, ...changes[arch] };
     const row = (n_prompt: number, n_gen: number, n_depth: number, n_parallel = 1): Row => {
@@ -98,7 +98,7 @@ export function rowsOf(changes: World): Row[] {
       });
     };
     return [
-      ...[256, 512, 1024].map((length) => row(length, 0, 0)),
+      ...prompts.map((length) => row(length, 0, 0)),
       ...[0, 240, 1008, 2032].map((depth) => row(0, 16, depth)),
       ...[2, 4].map((streams) => row(0, 16, 1008, streams)),
     ];
