@@ -237,10 +237,9 @@ function speedLines(
   const last = depths.at(-1) as number;
   const chart = Plot.plot({
     ...frame(canvas),
-    // Depths double; a symmetric log shows them evenly and still has a place for 0.
+    // Stretches of one stream are equally long. Depths of tests double: a symmetric log shows them evenly and has a place for 0.
     x: {
-      type: "symlog",
-      constant: smallest / 2,
+      ...(equallySpaced(depths) ? { type: "linear" } : { type: "symlog", constant: smallest / 2 }),
       domain: [from, last],
       ticks: thin(depths),
       tickFormat: formatCount,
@@ -361,7 +360,7 @@ export function labelled(
     end.at = Math.max(end.y, floor);
     floor = end.at + gap;
   }
-  let ceiling = height - 34;
+  let ceiling = height - 46;
   for (const end of ends.toReversed()) {
     end.at = Math.min(end.at, ceiling);
     ceiling = end.at - gap;
@@ -394,6 +393,11 @@ export function powers(
   const ticks: number[] = [];
   for (let power = Math.ceil(low / step) * step; power <= high; power += step) ticks.push(2 ** power);
   return { domain: [2 ** low, 2 ** high], ticks };
+}
+
+function equallySpaced(depths: readonly number[]): boolean {
+  const steps = new Set(depths.slice(1).map((depth, i) => depth - depths[i]!));
+  return depths.length > 3 && steps.size === 1;
 }
 
 /** At most eight of the depths, the first and the last among them. */

@@ -290,7 +290,7 @@ describe("sentences follow the rows", () => {
     );
     expect(because(10)).toContain("stops growing, at 256.00 KiB a stream.");
     expect(because(10, { gru: { scratch: flat(3e6) } })).toContain(
-      "with scratch, a stream more of llama takes only 1.5 times as much as one of gru.",
+      "with its scratch a stream more of llama takes only 1.5 times as much as one of gru.",
     );
   });
 

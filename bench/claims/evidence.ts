@@ -185,5 +185,5 @@ export function showRows(evidence: Evidence): string {
 }
 
 /** one, one and another, one, another and a third. */
-export const list = (parts: readonly string[]): string =>
-  parts.length < 2 ? (parts[0] ?? "") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+export const list = (parts: readonly string[], word = "and"): string =>
+  parts.length < 2 ? (parts[0] ?? "") : `${parts.slice(0, -1).join(", ")} ${word} ${parts.at(-1)}`;

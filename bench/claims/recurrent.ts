@@ -126,11 +126,12 @@ function phaseOf(all: readonly Duel[]): Phase {
   return slower ? "slower" : faster ? "faster" : "within the spread";
 }
 
-/** slower or within the spread: every side that some pair is on. */
+/** slower, within the spread or faster: every side that some pair is on. */
 const sidesOf = (all: readonly Duel[]): string =>
-  (["slower", "within the spread", "faster"] as const)
-    .filter((_, i) => all.some((duel) => side(duel) === i - 1))
-    .join(" or ");
+  list(
+    ["slower", "within the spread", "faster"].filter((_, i) => all.some((duel) => side(duel) === i - 1)),
+    "or",
+  );
 
 function tally(all: readonly Duel[]): string {
   const of = (wanted: number) => all.filter((duel) => side(duel) === wanted).length;
@@ -286,7 +287,7 @@ export const manyStreams: Claim = {
       ring.slope === 0 &&
         `a transformer with a window (${windowed}) stops growing, at ${formatBytes(perStream(bounded.at(-1)!))} a stream`,
       more.theirs < SUBSTANTIAL * more.own &&
-        `with scratch, a stream more of ${flash} takes only ${figure(more.theirs / more.own)} times as much as one of ${cell}`,
+        `with its scratch a stream more of ${flash} takes only ${figure(more.theirs / more.own)} times as much as one of ${cell}`,
       side(faster) < 1 &&
         `${speed} (${faster.spread.map(figure).join(" to ")}), so throughput is not limited by it here`,
     ].filter((text) => text !== false);
