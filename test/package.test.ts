@@ -48,9 +48,9 @@ test("a folder on disk runs in plain Node, without WebGPU", async () => {
 
 test("the README's lines pass a strict compiler that knows nothing of this project", async () => {
   const readme = await readFile(join(project, "README.md"), "utf8");
-  const lines = /^```ts\n(.*?)^```$/ms.exec(readme)![1];
+  const [engine, , branches] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, lines]) => lines);
   const node = 'import { directorySource } from "longtape/node";\nengine.load(directorySource("folder"));\n';
-  await writeFile(join(folder, "user.ts"), `${lines}${node}`);
+  await writeFile(join(folder, "user.ts"), `${engine}${branches}${node}`);
   const tsc = join(project, "node_modules/typescript/bin/tsc");
   const flags = [
     "--noEmit",
