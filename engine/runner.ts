@@ -220,6 +220,8 @@ export class Runner {
 
   /** Rolls every stream back to what it has yielded: the shadow's state, and the steps since then once more. */
   async takeBack(): Promise<void> {
+    // what may fail for memory comes before anything is changed
+    await this.#workspace.settle();
     while (this.#ahead.length > 0) await this.#ahead.shift()!.ids;
     this.#streams.forEach((stream, b) => {
       if (stream.open) stream.wanted += this.#run[b]! - this.positions[b]!;

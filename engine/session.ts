@@ -343,6 +343,8 @@ export class Session implements StreamHost {
     };
     if (queue.length > 0) return take();
     return this.#locked(async () => {
+      // calls that were made before may have put the stream elsewhere
+      this.streams[b]!.expectDrawable();
       await this.#runner.provide(b);
       return take();
     });

@@ -95,9 +95,13 @@ export function expectFits(snapshot: Snapshot, { architecture, model, streams, t
   if (snapshot.tensors.size !== tensors.length)
     refuse(`the snapshot holds ${snapshot.tensors.size} tensors, this session carries ${tensors.length}`);
   for (const [name, tensor] of tensors) {
-    const found = snapshot.tensors.get(name)?.length;
+    const data = snapshot.tensors.get(name);
     const wanted = heldElements(tensor, Math.max(...positions));
-    if (found !== wanted) refuse(`the snapshot's ${name} has ${found ?? "no"} elements, wanted ${wanted}`);
+    if (data?.length !== wanted)
+      refuse(`the snapshot's ${name} has ${data?.length ?? "no"} elements, wanted ${wanted}`);
+    const type = data instanceof Float32Array ? "f32" : "u32";
+    if (type !== tensor.spec.type)
+      refuse(`the snapshot's ${name} is of type ${type}, wanted ${tensor.spec.type}`);
   }
 }
 

@@ -94,7 +94,8 @@ export function deserialise(bytes: Uint8Array): Snapshot {
   let at = begin;
   for (const { name, type, elements } of entries) {
     if (tensors.has(name)) refuse(`tensor ${name} is there twice, wanted once`);
-    const { buffer } = bytes.slice(at, at + 4 * elements);
+    // a copy whatever they are: a Buffer's own slice is a view
+    const { buffer } = new Uint8Array(bytes.subarray(at, at + 4 * elements));
     tensors.set(name, type === "f32" ? new Float32Array(buffer) : new Uint32Array(buffer));
     at += 4 * elements;
   }

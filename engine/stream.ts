@@ -81,7 +81,7 @@ export class Stream {
       .filter((s) => s.length > 0);
     if (!(maxTokens >= 0)) throw new UsageError(`maxTokens is ${maxTokens}; a number from 0 is wanted`);
     if (this.#lane.open) throw new UsageError(`stream ${this.#index} is already being read`);
-    this.#expectDrawable();
+    this.expectDrawable();
     signal?.throwIfAborted();
     const lane = this.#lane;
     lane.open = true;
@@ -90,7 +90,7 @@ export class Stream {
     try {
       await this.#session.begin(() => {
         // calls that were made before may have put the stream elsewhere
-        this.#expectDrawable();
+        this.expectDrawable();
         lane.wanted = Math.ceil(maxTokens);
         lane.settings = settings;
       });
@@ -113,7 +113,8 @@ export class Stream {
     }
   }
 
-  #expectDrawable(): void {
+  /** @internal A restore or a reset may have put the stream where nothing can be drawn. */
+  expectDrawable(): void {
     if (this.position === 0)
       throw new UsageError(`stream ${this.#index} holds no tokens yet: prefill at least one`);
     if (!this.#session.drawable(this.#index))

@@ -76,13 +76,13 @@ async function raceOne(
   sizes: Sizes,
   names: readonly string[],
 ): Promise<Record<string, number>> {
-  const { tensors, storages } = synthetic(kernel, sizes);
+  const { tensors, storages, filled } = synthetic(kernel, sizes);
   const runners: { name: string; workspace: Workspace; run: Run; times: number; ms: number }[] = [];
   const key = constantsKey(kernel, sizes);
   try {
     await machine.allocate(storages);
     for (const [name, tensor] of Object.entries(tensors)) {
-      const data = kernel.fill?.[name]?.(sizes, () => 0.5);
+      const data = kernel.fill?.[name]?.(filled, () => 0.5);
       if (data && !tensor.pages && data.length === elements(tensor.spec)) machine.write(tensor, data);
     }
     for (const name of names) {
@@ -128,15 +128,19 @@ async function time(machine: GpuMachine, run: Run, times: number): Promise<numbe
   return (performance.now() - started) / times;
 }
 
+/** What a race binds; `filled`: its sizes with a full cache, where the op was recorded over an empty one. */
 function synthetic(
   kernel: AnyKernel,
   sizes: Sizes,
-): { tensors: Record<string, Tensor>; storages: Storage[] } {
+): { tensors: Record<string, Tensor>; storages: Storage[]; filled: Sizes } {
   const tensors: Record<string, Tensor> = {};
-  for (const [label, binding] of Object.entries(kernel.bindings) as [string, Binding][]) {
-    const slots = pagesFor(RACE_SLOTS);
-    const capacity = slots.reduce((a, b) => a + b, 0);
-    const spec = bindingSpec(binding, binding.paged ? { ...sizes, [binding.paged]: capacity } : sizes);
+  const slots = pagesFor(RACE_SLOTS);
+  const capacity = slots.reduce((a, b) => a + b, 0);
+  const bindings = Object.entries(kernel.bindings) as [string, Binding][];
+  const grown = bindings.flatMap(([, { paged }]) => (paged ? [[paged, capacity]] : []));
+  const filled: Sizes = { ...sizes, ...Object.fromEntries(grown) };
+  for (const [label, binding] of bindings) {
+    const spec = bindingSpec(binding, filled);
     const storage = (bytes: number): Storage => ({ category: "scratch", label: `race ${label}`, bytes });
     tensors[label] = binding.paged
       ? {
@@ -148,5 +152,5 @@ function synthetic(
         }
       : { label, spec, offset: 0, storages: [storage(storedBytes(spec))] };
   }
-  return { tensors, storages: Object.values(tensors).flatMap((t) => t.storages) };
+  return { tensors, storages: Object.values(tensors).flatMap((t) => t.storages), filled };
 }

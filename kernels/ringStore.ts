@@ -13,7 +13,7 @@ import {
   update,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { sinkSlots } from "./attention/cache.ts";
+import { elementWgsl, sinkSlots } from "./attention/cache.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   K key and value heads   W slots of the ring: the window   S sinks before them
@@ -52,9 +52,7 @@ const make = (sinks: boolean) =>
             grid: (s) => ceilDiv(threads(s), 64),
             wgsl: `${cursorWgsl}
 const STORED = min(T, W);
-fn element(plane: u32, slots4: u32, slot: u32, d: u32) -> u32 {
-  return ((plane * slots4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
-}
+${elementWgsl}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;

@@ -3,7 +3,7 @@
 // in the order of pairs that Llama's published weights have). Models without positions, such as Jamba (Lieber et al.
 // 2024, arXiv 2403.19887, section 6.5), turn nothing: theirs is the same kernel without the tables.
 // WGSL promises sin and cos only near zero, so the angle of position = 1024 * coarse + fine is the sum of two that
-// stand in tables made in doubles: positions reach 2^20.
+// stand in tables made in doubles: positions reach past 2^20.
 
 import { cursorWgsl } from "../engine/cursor.ts";
 import {
@@ -18,6 +18,7 @@ import {
   write,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
+import { elementWgsl } from "./attention/cache.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head, even
@@ -106,9 +107,7 @@ const make = (store: keyof Stores, turned: boolean) => {
 const PAIRS = D / 2u;
 const SLOTS4 = ${isPaged ? "PAGE / 4u" : "T4"};
 ${turned ? turnedWgsl : ""}
-fn element(plane: u32, slot: u32, d: u32) -> u32 {
-  return ((plane * SLOTS4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
-}
+${elementWgsl}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
@@ -138,8 +137,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let slot = ${isPaged ? "at - params.base" : "t"};
   let kind = (head - H) / K;
   let plane = (kind * B + b) * K + (head - H) % K;
-  ${target}[element(plane, slot, pair)] = x.x;
-  ${target}[element(plane, slot, pair + PAIRS)] = x.y;
+  ${target}[element(plane, SLOTS4, slot, pair)] = x.x;
+  ${target}[element(plane, SLOTS4, slot, pair + PAIRS)] = x.y;
 }`,
           },
         ],

@@ -5,7 +5,7 @@
 import { cursorWgsl } from "../engine/cursor.ts";
 import { defineKernel, read, tiled, update } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { sinkSlots } from "./attention/cache.ts";
+import { elementWgsl, sinkSlots } from "./attention/cache.ts";
 import { sinkPosition } from "./attention/pattern.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 import { ROPE_STEPS, ROPE_STRIDES, ropeTables, turnedWgsl } from "./rope.ts";
@@ -44,9 +44,7 @@ const PAIRS = D / 2u;
 const TURNED = B * T * H * PAIRS;
 const STORED = min(T, S);
 ${turnedWgsl}
-fn element(plane: u32, slots4: u32, slot: u32, d: u32) -> u32 {
-  return ((plane * slots4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
-}
+${elementWgsl}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;

@@ -9,7 +9,7 @@ import { ShapeError } from "../engine/errors.ts";
 import { type Carried, type Chunk, kv, pagedKv } from "../engine/model.ts";
 import type { Recorder } from "../engine/plan.ts";
 import { rows, type Spec, type Tensor, tiles } from "../engine/tensor.ts";
-import { sinkSlots } from "../kernels/attention/cache.ts";
+import { isSparse, sinkSlots } from "../kernels/attention/cache.ts";
 import { attention, headColumns } from "../kernels/attention.ts";
 import { ringStore } from "../kernels/ringStore.ts";
 import { rope } from "../kernels/rope.ts";
@@ -87,8 +87,7 @@ const paged = (pattern: "full" | "materialised" | "local" | "strided"): Cache =>
       m.run(rope({ store: "paged" }), { ...heads, coarse, fine }, { ...sizes, J, theta });
     else m.run(rope({ store: "paged", turned: false }), heads, { ...sizes, J });
     const bound = { cursor, q, kv: carried, y };
-    if (pattern === "local" || pattern === "strided")
-      m.run(attention({ pattern }), bound, { ...sizes, Y, W });
+    if (isSparse(pattern)) m.run(attention({ pattern }), bound, { ...sizes, Y, W });
     else m.run(attention({ pattern }), bound, { ...sizes, Y });
   },
 });

@@ -60,7 +60,11 @@ export const jambaConfig = (config: Config): HybridConfig =>
     const eps = r.number("rms_norm_eps", 1e-6);
     // JambaConfig: 8 key heads where the key is absent, all of them where it is null.
     const heads = headSizes(r, hidden, (all) => (config.num_key_value_heads === null ? all : 8));
-    r.require(heads.headDim === hidden / heads.heads, "head_dim", `hidden_size / num_attention_heads`);
+    r.require(
+      heads.headDim === hidden / heads.heads,
+      "head_dim",
+      `hidden_size / num_attention_heads (${hidden / heads.heads})`,
+    );
     const attention: AttentionSizes = { hidden, ...heads, eps, ropeTheta: null, pattern: { kind: "full" } };
     const mamba: MambaSizes = { ...mambaSizes(r, hidden, eps), mixerNorm: { eps, weights: true } };
     return {

@@ -5,17 +5,17 @@ import { getWebGPUMemoryUsage } from "webgpu-memory";
 import { total } from "../engine/memory.ts";
 import { createEngine } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
-import { modelSource, models } from "./tools/folders.ts";
+import { loadModel, sessionModels } from "./tools/folders.ts";
 
 const outside = () => getWebGPUMemoryUsage().memory.buffer;
 const golden = (name: string) => urlSource(new URL(`/test/goldens/${name}/`, location.href));
 
-for (const name of models) {
+for (const name of sessionModels) {
   test(`${name}: our categories add up to what is counted from outside, until nothing is left`, async () => {
     expect(outside()).toBe(0);
     const engine = await createEngine();
     onTestFinished(() => engine.destroy());
-    const model = await engine.load(modelSource(name, golden), { tune: false });
+    const model = await loadModel(engine, name, golden);
     expect(outside(), "weights").toBe(total(engine.memory()));
     const session = await model.session({ streams: 2, chunk: 64 });
     expect(outside(), "session").toBe(total(engine.memory()));
@@ -41,11 +41,11 @@ for (const name of models) {
   });
 }
 
-describe.each(models)("%s: asked is theory to the byte", (name) => {
+describe.each(sessionModels)("%s: asked is theory to the byte", (name) => {
   test.each([1, 3])("with %i streams, over the edges of windows and pages", async (streams) => {
     const engine = await createEngine();
     onTestFinished(() => engine.destroy());
-    const model = await engine.load(modelSource(name, golden), { tune: false });
+    const model = await loadModel(engine, name, golden);
     const options = { streams, chunk: 64 };
     const session = await model.session(options);
     for (const length of [1, 7, 8, 9, 11, 12, 13, 255, 256, 257, 511, 513, 2303, 2304, 2305]) {

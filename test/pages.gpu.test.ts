@@ -1,7 +1,10 @@
 // Pages where an adapter binds little at once, and room that two ask for at the same time.
 
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { GpuMachine } from "../engine/gpu.ts";
 import { total } from "../engine/memory.ts";
+import { race } from "../engine/tune.ts";
+import { attention } from "../kernels/attention.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 
 const config = {
@@ -102,4 +105,26 @@ test("two sessions opened at once do not both get the last room", async () => {
   expect(opened.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
   limited.destroy();
   model.destroy();
+});
+
+test("attention over pages is raced at the end of a full cache, though it was recorded over an empty one", async () => {
+  const machine = engine.machine as GpuMachine;
+  const write = machine.write.bind(machine);
+  const cursors: number[][] = [];
+  machine.write = (tensor, data) => {
+    if (tensor.label === "cursor") cursors.push([...data]);
+    write(tensor, data);
+  };
+  try {
+    const kernel = attention({ pattern: "full" });
+    const sizes = { B: 1, T: 1, H: 4, K: 2, D: 8, Y: 32, N: 0 };
+    const [verdict] = await race(machine, [{ kernel, sizes }]);
+    machine.variants.verdicts.delete(verdict!.key);
+    expect(cursors).toEqual(
+      [kernel.fill!.cursor!({ ...sizes, N: 1024 } as never, Math.random)].map((c) => [...c]),
+    );
+    expect(cursors[0]).toContain(1023);
+  } finally {
+    machine.write = write;
+  }
 });

@@ -28,6 +28,8 @@ test("a snapshot comes back from its bytes, wherever they lie", () => {
   const shifted = new Uint8Array(bytes.length + 3);
   shifted.set(bytes, 3);
   expect(deserialise(shifted.subarray(3))).toEqual(snapshot);
+  // what readFile gives
+  expect(deserialise(Buffer.from(bytes))).toEqual(snapshot);
 });
 
 describe("bytes that are no snapshot", () => {

@@ -8,7 +8,8 @@ import type { Kind } from "./pattern.ts";
 /** Every token's keys and values are kept, in pages; else those that can still be seen, in a ring. */
 export const isPaged = (kind: Kind): boolean => kind !== "window" && kind !== "sinks";
 /** All are kept and few are seen. */
-export const isSparse = (kind: Kind): boolean => kind === "local" || kind === "strided";
+export type Sparse = Extract<Kind, "local" | "strided">;
+export const isSparse = (kind: Kind): kind is Sparse => kind === "local" || kind === "strided";
 
 /** Slots of a cache of sinks and a ring: S, filled up to a whole tile, and then W. */
 export const sinkSlots = derived(
@@ -44,6 +45,12 @@ const source = (array: string, tiles: string, keys: Source["keys"]): Source => (
 /** Slot i of these holds position origin + i. */
 export const inOrder = (array: string, tiles: string): Source =>
   source(array, tiles, (n4) => `vec4i(origin + 4 * i32(${n4})) + OFFSETS`);
+
+/** Where column d of a slot lies in tiles of four slots. */
+export const elementWgsl = `
+fn element(plane: u32, slots4: u32, slot: u32, d: u32) -> u32 {
+  return ((plane * slots4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
+}`;
 
 /** The pages of a group; `origin` is a page's first slot. */
 export const pageSources = (PAGES: number): Source[] =>

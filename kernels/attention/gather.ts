@@ -5,7 +5,7 @@ import { cursorWgsl } from "../../engine/cursor.ts";
 import { derived, type Pass, type Sizes } from "../../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { onPage, pageSources, type Source } from "./cache.ts";
+import { onPage, pageSources, type Source, type Sparse } from "./cache.ts";
 
 type S = Sizes<Letter>;
 
@@ -17,7 +17,6 @@ export const gatheredSlots = {
   local: derived("W", ["W"], ({ W }: S) => W),
   strided: derived("W + N/2^log2(W)", ["W", "N"], ({ W, N }: S) => W + ceilDiv(N, 2 ** shiftOf({ W }))),
 };
-export type Sparse = keyof typeof gatheredSlots;
 
 /** Private scratch: as the cache, but a tile holds four keys one after the other. */
 export const gatheredScratch = (kind: Sparse) => {

@@ -5,6 +5,7 @@ import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
 import {
   isPaged,
+  isSparse,
   NEVER,
   pageSources,
   prelude,
@@ -53,7 +54,7 @@ export function layout(kind: Decoded, split: number) {
   );
   /** Else there is one source, and `page` is 0. */
   const overPages = kind === "full";
-  const sparse = kind === "local" || kind === "strided" ? kind : null;
+  const sparse = isSparse(kind) ? kind : null;
   const ring = kind === "sinks" ? { ...sinksSource, filled: "4u * S4 + " } : { ...ringSource, filled: "" };
   return {
     overPages,

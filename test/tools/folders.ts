@@ -3,7 +3,9 @@
 /// <reference types="vite/types/importMeta.d.ts" />
 
 import type { Config } from "../../models/config.ts";
+import type { Engine, Model } from "../../models/engine.ts";
 import type { Source } from "../../models/source.ts";
+import { hybrids, smallHybrid } from "./hybrids.ts";
 
 const name = (path: string) => path.split("/").at(-2)!;
 
@@ -39,3 +41,12 @@ export function modelSource(name: string, open: (golden: string) => Source): Sou
     size: async (path) => (path === "config.json" ? (await config()).length : source.size(path)),
   };
 }
+
+/** Those, and hybrids of every kind of cache and state at once, with seeded weights. */
+export const sessionModels = [...models, ...hybrids];
+
+/** One of `sessionModels`. */
+export const loadModel = (engine: Engine, name: string, open: (golden: string) => Source): Promise<Model> =>
+  hybrids.includes(name)
+    ? engine.random(smallHybrid(name), 1, { tune: false })
+    : engine.load(modelSource(name, open), { tune: false });

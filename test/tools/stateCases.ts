@@ -10,7 +10,7 @@ import type { StreamOptions } from "../../engine/stream.ts";
 import type { Data } from "../../engine/tensor.ts";
 import type { Engine, Model } from "../../models/engine.ts";
 import type { Source } from "../../models/source.ts";
-import { modelSource, models } from "./folders.ts";
+import { loadModel, sessionModels } from "./folders.ts";
 
 /** Ids below 64, the goldens' vocabulary. */
 const prompt = (length: number, seed = 1): number[] =>
@@ -39,11 +39,11 @@ export function stateCases(open: () => Promise<Engine>, source: (golden: string)
     engine.destroy();
   });
 
-  describe.each(models)("%s", (name) => {
+  describe.each(sessionModels)("%s", (name) => {
     let model: Model;
     let session: Session;
     beforeAll(async () => {
-      model = await engine.load(modelSource(name, source), { tune: false });
+      model = await loadModel(engine, name, source);
       session = await model.session(options);
     });
     afterAll(() => {
@@ -171,10 +171,27 @@ export function stateCases(open: () => Promise<Engine>, source: (golden: string)
         [{ drawable: [] }, "the snapshot's drawable has 0 entries, 2 are wanted"],
         [{ tensors: tensors([["more", data]]) }, "tensors, this session carries"],
         [{ tensors: tensors([[first, data.subarray(1)]]) }, `${first} has ${n - 1} elements, wanted ${n}`],
+        [{ tensors: tensors([[first, new Uint32Array(n)]]) }, `${first} is of type u32, wanted f32`],
       ];
       for (const [change, message] of bad)
         await expect(session.restore({ ...before, ...change })).rejects.toThrow(message);
       expect(await session.snapshot()).toEqual(before);
+    });
+
+    test("a stream that is put elsewhere under its reader draws there, or says why it cannot", async () => {
+      await start();
+      const kept = await session.snapshot();
+      const wanted = await take(session, 0, drawn);
+      await session.restore(kept);
+      const reader = session.streams[0]!.stream(drawn);
+      for (let i = 0; i < 5; i++) await reader.next();
+      await session.restore(kept);
+      const again: unknown[] = [];
+      for (let i = 0; i < 6; i++) again.push((await reader.next()).value);
+      expect(again).toEqual(wanted.slice(0, 6));
+      await session.reset();
+      await expect(reader.next()).rejects.toThrow("stream 0 holds no tokens yet: prefill at least one");
+      expect(session.positions).toEqual([0, 0]);
     });
 
     test("a mark whose pages were overwritten is refused, and one that needs none is not", async () => {
