@@ -142,6 +142,11 @@ export class Runner {
     this.#shadow.taken = null;
   }
 
+  /** Whether nothing is ahead. */
+  get #idle(): boolean {
+    return this.#run.every((p, b) => p === this.positions[b]);
+  }
+
   /** Whether something was run for streams that nobody reads any more. */
   get unsettled(): boolean {
     return this.#run.some((p, b) => !this.#streams[b]!.open && p !== this.positions[b]);
@@ -220,14 +225,14 @@ export class Runner {
 
   /** Rolls every stream back to what it has yielded: the shadow's state, and the steps since then once more. */
   async takeBack(): Promise<void> {
-    // what may fail for memory comes before anything is changed
-    await this.#workspace.settle();
+    // what a replay may lack memory for is made before anything is changed
+    if (!this.#idle) await this.#workspace.settle();
     while (this.#ahead.length > 0) await this.#ahead.shift()!.ids;
     this.#streams.forEach((stream, b) => {
       if (stream.open) stream.wanted += this.#run[b]! - this.positions[b]!;
       stream.queue = [];
     });
-    if (this.#run.every((p, b) => p === this.positions[b])) return;
+    if (this.#idle) return;
     const { positions, parity } = this.#shadow.putBack(this.model.machine);
     this.parity = parity;
     const counts = this.positions.map((p, b) => p - positions[b]!);
@@ -275,12 +280,11 @@ export class Runner {
    */
   async #runAhead(b: number): Promise<void> {
     const { machine } = this.model;
-    const idle = () => this.#run.every((p, b) => p === this.positions[b]);
-    if (!idle() && this.#age() + MOST_AHEAD > ID_RING) {
+    if (!this.#idle && this.#age() + MOST_AHEAD > ID_RING) {
       // the shadow has grown old: go on when the consumers have caught up; a laggard's tokens are run again later
       if (this.#ahead.length > 0) return;
       await new Promise((resolve) => setTimeout(resolve));
-      if (!idle()) await this.takeBack();
+      if (!this.#idle) await this.takeBack();
     }
     const wanted = this.#streams.map((s) =>
       s.open && s.queue.length < MOST_AHEAD ? Math.min(this.#pace.steps, s.wanted) : 0,
@@ -288,7 +292,7 @@ export class Runner {
     const counts = await this.#fitting(wanted, b);
     const steps = Math.max(...counts);
     if (steps === 0) return;
-    if (idle()) this.#shadow.take(machine, this.#run, this.parity);
+    if (this.#idle) this.#shadow.take(machine, this.#run, this.parity);
     const sampled = this.#streams.some((s, b) => counts[b]! > 0 && s.settings.temperature > 0);
     const from = [...this.#run];
     await this.#steps(counts, sampled);

@@ -147,7 +147,7 @@ describe("jamba's config", () => {
       { attn_layer_offset: 4 },
       "config.json: attn_layer_offset is 4; jamba needs a whole number from 0 to attn_layer_period - 1 (3)",
     ],
-    [{ head_dim: 16 }, "config.json: head_dim is 16; jamba needs hidden_size / num_attention_heads"],
+    [{ head_dim: 16 }, "config.json: head_dim is 16; jamba needs hidden_size / num_attention_heads (8)"],
     [
       { mamba_dt_rank: "full" },
       'config.json: mamba_dt_rank is "full"; jamba needs a whole number from 1 to 1048576',
