@@ -59,7 +59,7 @@ export async function runCurve(
     const refused = refusal(row.nmse_vs_reference);
     if (refused) throw new Error(refused);
     const { nmse_vs_reference } = row;
-    const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk });
+    const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk }, host.roof);
     const session = await model.session({ streams, chunk });
     const drift = await DriftMeter.open(model);
     stream = new LongStream(session, machine, fill, host, drift);

@@ -151,7 +151,7 @@ export function timeFields(
 /** What follows from times alone. */
 export function speedFields(
   { samplesNs, latenciesNs }: Pick<TimeFigures, "samplesNs" | "latenciesNs">,
-  { bytesMoved, dispatches }: Theory,
+  { bytesMoved, workNs, dispatches }: Theory,
   { readGbs, dispatchNs }: Roof,
   test: Test,
 ): Partial<Row> {
@@ -163,7 +163,7 @@ export function speedFields(
     avg_ts_stream: figures.avg_ts / test.n_parallel,
     latency_p50_ns: latency(0.5),
     latency_p95_ns: latency(0.95),
-    predicted_ns: bytesMoved / readGbs + dispatches * dispatchNs,
+    predicted_ns: workNs + dispatches * dispatchNs,
     roof_gbs: readGbs,
     roof_fraction: bytesMoved / figures.avg_ns / readGbs,
   };

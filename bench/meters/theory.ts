@@ -1,16 +1,17 @@
 // What the ledger says: the same sessions, opened and run on the machine that only counts.
 
 import { UsageError } from "../../engine/errors.ts";
-import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
+import { type AnyKernel, cost, type Sizes } from "../../engine/kernel.ts";
 import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
 import type { Machine, Run, VariantTable } from "../../engine/machine.ts";
 import type { Architecture, Model } from "../../engine/model.ts";
-import type { Plan } from "../../engine/plan.ts";
+import { currentSizes, type Plan } from "../../engine/plan.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
 import { pieces } from "../fill.ts";
 import type { Test } from "../tests.ts";
+import type { Roof } from "./roof.ts";
 
 /** Adds to what the ledger counts: which kernels ran, at which sizes. */
 class Tracer extends Ledger {
@@ -38,11 +39,42 @@ class Tracer extends Ledger {
   }
 }
 
+/** Adds the time that an adapter's roofs allow: a dispatch takes what the slower of reading and multiply-adds takes. */
+class PricedLedger extends Ledger {
+  readonly #roof: Pick<Roof, "readGbs" | "gflops">;
+  workNs = 0;
+
+  constructor(
+    { variants, maxBindingBytes }: Pick<Machine, "variants" | "maxBindingBytes">,
+    roof: Pick<Roof, "readGbs" | "gflops">,
+  ) {
+    super(variants, maxBindingBytes);
+    this.#roof = roof;
+  }
+
+  override submit(runs: readonly Run[]): void {
+    super.submit(runs);
+    const { readGbs, gflops } = this.#roof;
+    for (const { plan } of runs) {
+      for (const op of plan.ops) {
+        const { flops, bytes } = cost(op.kernel, currentSizes(op));
+        // 1e9 a second are one a nanosecond
+        this.workNs += Math.max(bytes / readGbs, flops / gflops);
+      }
+    }
+  }
+}
+
+/** Where nothing was measured. */
+const NO_ROOF = { readGbs: Number.POSITIVE_INFINITY, gflops: Number.POSITIVE_INFINITY };
+
 export interface Theory {
   /** Bytes that will be held when the test ends, weights included. */
   bytes: Bytes;
   /** Of the timed part of one repetition. */
   bytesMoved: number;
+  /** Nanoseconds that the roofs allow for the work of all dispatches; nothing where no roof was given. */
+  workNs: number;
   dispatches: number;
 }
 
@@ -65,12 +97,13 @@ export class TheoryAlong {
   readonly #session: Session;
 
   static open(
-    { variants, maxBindingBytes }: Pick<Machine, "variants" | "maxBindingBytes">,
+    machine: Pick<Machine, "variants" | "maxBindingBytes">,
     architecture: Architecture,
     config: unknown,
     size: { streams: number; chunk: number },
+    roof: Pick<Roof, "readGbs" | "gflops"> = NO_ROOF,
   ): Promise<TheoryAlong> {
-    return TheoryAlong.on(new Ledger(variants, maxBindingBytes), architecture, config, size);
+    return TheoryAlong.on(new PricedLedger(machine, roof), architecture, config, size);
   }
 
   static async on(
@@ -95,7 +128,10 @@ export class TheoryAlong {
   /** Prompt, then generation. */
   async test({ n_prompt, n_gen }: Pick<Test, "n_prompt" | "n_gen">): Promise<Theory> {
     const session = this.#session;
-    const { bytesMoved, dispatches } = this.#ledger;
+    const ledger = this.#ledger;
+    const workNs = () => (ledger instanceof PricedLedger ? ledger.workNs : 0);
+    const { bytesMoved, dispatches } = ledger;
+    const before = workNs();
     await session.reserve(session.positions[0]! + n_prompt);
     for (const piece of pieces(n_prompt, session.chunk))
       await session.prefill(session.positions.map(() => new Array<number>(piece).fill(0)));
@@ -105,8 +141,9 @@ export class TheoryAlong {
     if (n_gen > 0) await Promise.all(session.streams.map(consume));
     return {
       bytes: session.memory(),
-      bytesMoved: this.#ledger.bytesMoved - bytesMoved,
-      dispatches: this.#ledger.dispatches - dispatches,
+      bytesMoved: ledger.bytesMoved - bytesMoved,
+      workNs: workNs() - before,
+      dispatches: ledger.dispatches - dispatches,
     };
   }
 }
@@ -132,7 +169,8 @@ export const theoryOf = (
   architecture: Architecture,
   config: unknown,
   test: Test,
-): Promise<Theory> => run(new Ledger(machine.variants, machine.maxBindingBytes), architecture, config, test);
+  roof: Pick<Roof, "readGbs" | "gflops"> = NO_ROOF,
+): Promise<Theory> => run(new PricedLedger(machine, roof), architecture, config, test);
 
 /** The kernels that run while the clock does, and at which sizes: what a race is worth running over. */
 export async function usedBy(
