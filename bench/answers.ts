@@ -2,6 +2,7 @@
 
 import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
+import { kernelAnswer, targetAnswer } from "./kernels/table.ts";
 import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
 import { formatBytes, formatCount } from "./units.ts";
@@ -22,6 +23,9 @@ export function answersOf({
   quality = [],
   alternations = [],
   drifts = [],
+  kernels = [],
+  roofs,
+  targets = [],
 }: Results): Answer[] {
   return [
     ...searches.map((searched) => fitAnswer(fits, searched)),
@@ -29,6 +33,8 @@ export function answersOf({
     qualityAnswer(quality),
     alternationAnswer(alternations),
     driftAnswer(drifts),
+    targetAnswer(targets),
+    kernelAnswer(kernels, roofs),
   ].filter((answer) => answer !== null);
 }
 

@@ -8,6 +8,9 @@ import { crossoversOf } from "./crossover.ts";
 import { identity } from "./fields.ts";
 import { type Fit, failedFit, fitLine, searches } from "./fits.ts";
 import { type BenchOptions, testsOf, varyingFields } from "./flags.ts";
+import type { KernelTime, Roofs, Target } from "./kernels/kernelTime.ts";
+import { expectKernels, presetSubjects } from "./kernels/models.ts";
+import { kernelLine } from "./kernels/table.ts";
 import { createPrinter } from "./printers/index.ts";
 import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
@@ -23,8 +26,8 @@ import {
   type Verdict,
 } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
-import { type Subject, subjectsOf } from "./subject.ts";
-import type { Test } from "./tests.ts";
+import { type Planned, type Subject, subjectsOf } from "./subject.ts";
+import { deepStep, kernelTests } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -32,12 +35,6 @@ export interface Outcome {
   failed: boolean;
   /** Path of the report; null where there was no row to report. */
   report: string | null;
-}
-
-/** A subject and the tests that it takes. */
-export interface Planned {
-  subject: Subject;
-  tests: readonly Test[];
 }
 
 export interface Job {
@@ -55,13 +52,18 @@ export class BenchRun {
   readonly #folder: string;
   /** Was the folder made for this run? */
   #made = false;
-  readonly #progress;
+  /** Is progress shown? */
+  readonly #wanted: boolean;
+  #progress;
   readonly #printers: { printer: ReturnType<typeof createPrinter>; to: NodeJS.WriteStream }[];
   readonly #rows: Row[] = [];
   readonly #fits: Fit[] = [];
   readonly #quality: Quality[] = [];
   readonly #alternations: Alternation[] = [];
   readonly #drifts: DriftPoint[] = [];
+  readonly #kernels: KernelTime[] = [];
+  #roofs: Roofs | undefined;
+  #targets: Target[] = [];
   /** Name of the model in hand, and how many of its stages and of its rows are finished. */
   #model = "";
   #finished = { stages: 0, rows: 0 };
@@ -80,10 +82,10 @@ export class BenchRun {
     this.#extra = varyingFields(options);
     const stamp = environment.started.replace(/\.\d+/, "").replaceAll(":", "-");
     this.#folder = options.out ?? join(project, "bench/results", stamp);
-    const wanted = options.progress ?? process.stderr.isTTY;
+    this.#wanted = options.progress ?? process.stderr.isTTY;
     const before = options.quality ? ["quality"] : [];
     const stages = job.plan.map(({ tests }) => [...before, ...tests]);
-    this.#progress = wanted ? createProgress(stages) : noProgress;
+    this.#progress = this.#wanted ? createProgress(stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
       { printer: createPrinter(options.outputErr, this.#extra), to: process.stderr },
@@ -126,24 +128,28 @@ export class BenchRun {
       quality: this.#quality,
       alternations: this.#alternations,
       drifts: this.#drifts,
+      kernels: this.#kernels,
+      targets: this.#targets,
     };
     const results: Results = {
       schema: "longtape/1",
       environment,
       rows: this.#rows,
+      ...(this.#roofs && { roofs: this.#roofs }),
       ...Object.fromEntries(Object.entries(found).filter(([, list]) => list.length > 0)),
     };
     this.#print((printer) => printer.footer(results));
     const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
-      [...this.#rows, ...this.#quality, ...this.#alternations].some(({ status }) => status === "failed") ||
-      this.#fits.some(({ ended_by }) => ended_by === "failed");
+      [...this.#rows, ...this.#quality, ...this.#alternations, ...this.#kernels].some(
+        ({ status }) => status === "failed",
+      ) || this.#fits.some(({ ended_by }) => ended_by === "failed");
     return { failed, report };
   }
 
   get #empty(): boolean {
-    return this.#rows.length + this.#fits.length + this.#quality.length === 0;
+    return this.#rows.length + this.#fits.length + this.#quality.length + this.#kernels.length === 0;
   }
 
   /** What a runtime tells. */
@@ -178,6 +184,19 @@ export class BenchRun {
       case "drift":
         this.#drifts.push(event.drift);
         break;
+      case "roofs":
+        this.#roofs = event.roofs;
+        break;
+      case "shapes":
+        if (this.#wanted) this.#progress = createProgress([new Array<null>(event.count).fill(null)]);
+        break;
+      case "kernel":
+        this.#kernels.push(...event.times);
+        this.#progress.done(this.#model, kernelLine(event.times), this.#finished.stages++);
+        break;
+      case "targets":
+        this.#targets = event.targets;
+        break;
       case "hidden":
         this.#environment.tab_hidden = true;
         break;
@@ -194,6 +213,11 @@ export class BenchRun {
     Object.assign(this.#environment, await runtime.open());
     if (signal.aborted) return;
     this.#print((printer) => printer.header(this.#environment));
+    const { kernels, quick } = this.#options;
+    if (kernels) {
+      this.#model = "kernels";
+      return runtime.kernels(this.#job.plan, { names: kernels, quick });
+    }
     for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;
       this.#finished = { stages: 0, rows: 0 };
@@ -242,7 +266,16 @@ export class BenchRun {
 function planOf(options: BenchOptions): Planned[] {
   const models = options.models.map(modelFolder);
   const tests = testsOf(options);
-  return subjectsOf({ ...options, models }, checkpoints, filesIn).map((subject) => ({ subject, tests }));
+  const subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
+  const { kernels, quick, archs } = options;
+  if (!kernels) return subjects.map((subject) => ({ subject, tests }));
+  expectKernels(kernels);
+  const others = quick || models.length + archs.length > 0 ? [] : presetSubjects();
+  return [
+    ...subjects.map((subject) => ({ subject, tests: kernelTests })),
+    // their prompts would take a software adapter hours
+    ...others.map((subject) => ({ subject, tests: [deepStep] })),
+  ];
 }
 
 function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {

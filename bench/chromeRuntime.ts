@@ -64,6 +64,25 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     return { page: fresh, facts };
   };
 
+  const addressed = (subject: Subject): Subject => ({ ...subject, folder: address(subject.folder) });
+  const onPage = async (work: (here: Page) => Promise<void>): Promise<void> => {
+    const here: Page = page ?? (await openPage()).page;
+    page = here;
+    // evaluate would wait for ever on a page that has crashed
+    const crashed = new Promise<never>((_, fail) => {
+      here.once("crash", () => fail(new Error("the page crashed: it may have been out of memory")));
+    });
+    const ran = work(here);
+    try {
+      await Promise.race([ran, crashed]);
+    } catch (error) {
+      page = null;
+      ran.catch(() => {});
+      await here.close().catch(() => {});
+      throw error;
+    }
+  };
+
   return {
     adapter,
     about: {
@@ -88,27 +107,20 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
       page = opened.page;
       return opened.facts;
     },
-    async run(subject, tests) {
-      const here: Page = page ?? (await openPage()).page;
-      page = here;
-      // evaluate would wait for ever on a page that has crashed
-      const crashed = new Promise<never>((_, fail) => {
-        here.once("crash", () => fail(new Error("the page crashed: it may have been out of memory")));
-      });
-      const addressed: Subject = { ...subject, folder: address(subject.folder) };
-      const ran = here.evaluate(
-        ([subject, tests]) => (globalThis as unknown as RunnerWindow).benchRunner.run(subject, tests),
-        [addressed, tests] as const,
-      );
-      try {
-        await Promise.race([ran, crashed]);
-      } catch (error) {
-        page = null;
-        ran.catch(() => {});
-        await here.close().catch(() => {});
-        throw error;
-      }
-    },
+    run: (subject, tests) =>
+      onPage((here) =>
+        here.evaluate(
+          ([subject, tests]) => (globalThis as unknown as RunnerWindow).benchRunner.run(subject, tests),
+          [addressed(subject), tests] as const,
+        ),
+      ),
+    kernels: (plan, wanted) =>
+      onPage((here) =>
+        here.evaluate(
+          ([plan, wanted]) => (globalThis as unknown as RunnerWindow).benchRunner.kernels(plan, wanted),
+          [plan.map(({ subject, tests }) => ({ subject: addressed(subject), tests })), wanted] as const,
+        ),
+      ),
     async close() {
       await browser.close();
       await server.close();

@@ -29,6 +29,12 @@ depth 0, by turns.
 --quality by itself times nothing: add -p, -n, -pg, -d, --quick or --curve for
 rows beside it.
 
+--kernels runs each variant against its reference, then all of them by turns,
+at least nine rounds where that does not take long, beside the adapter's roofs
+that are measured in the same run: bytes read a second, multiply-adds a second,
+an empty dispatch. -a and -m choose whose sizes are taken; with --quick only
+shipped models' and only variants meant for this class of adapter.
+
 Examples:
   npm run bench -- --quick
       every shipped model, a first impression
@@ -50,6 +56,8 @@ Examples:
       generation after a long context that is not computed but made up
   npm run bench -- --quality
       bits a byte beside bytes of state
+  npm run bench -- --kernels --kernel linear,attention
+      products and attention by themselves, beside what the adapter can do
   npm run bench -- --list-devices
       the adapters that WebGPU offers
 
@@ -144,6 +152,17 @@ export const table: readonly Flag[] = [
   {
     flags: "--fit-seconds <s>",
     help: `seconds for each search that --fit makes, two a model (default: ${fitSeconds})`,
+    group: "What to run:",
+  },
+  {
+    flags: "--kernels",
+    help: "times kernels by themselves: every variant, at its cases and at the sizes that shipped and well-known models use",
+    group: "What to run:",
+  },
+  {
+    flags: "--kernel <name>",
+    help: "with --kernels: only these; a name takes in its options, as linear does linear[norm]",
+    list: true,
     group: "What to run:",
   },
   { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },

@@ -30,6 +30,8 @@ export interface BenchOptions extends TestLists {
   /** Tokens between the rows of one long stream, which takes the place of the tests; null: tests. */
   curve: number | null;
   quality: boolean;
+  /** Kernels that are timed by themselves, in place of the tests, by name (none: all); null: tests. */
+  kernels: string[] | null;
   /** What depth is filled with where a model has a cache. */
   fill: "text" | "random";
   repetitions: number;
@@ -99,7 +101,7 @@ export function parseFlags(argv: readonly string[], archs: readonly string[] = b
 
 type Given = Partial<
   Record<
-    "model" | "arch" | "nPrompt" | "nGen" | "pg" | "nDepth" | "nParallel" | "ubatchSize" | "peer",
+    "model" | "arch" | "nPrompt" | "nGen" | "pg" | "nDepth" | "nParallel" | "ubatchSize" | "peer" | "kernel",
     string[]
   > &
     Record<
@@ -119,6 +121,7 @@ type Given = Partial<
     Record<"runtime" | "browser" | "output" | "outputErr" | "out", string> &
     Record<
       | "quality"
+      | "kernels"
       | "quick"
       | "fit"
       | "warmup"
@@ -140,7 +143,8 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
   // what was asked for is run: by itself, quality is all of it
   const tested =
-    !given.quality || [given.nPrompt, given.nGen, given.pg, given.nDepth, given.quick].some(Boolean);
+    !given.kernels &&
+    (!given.quality || [given.nPrompt, given.nGen, given.pg, given.nDepth, given.quick].some(Boolean));
   const options: BenchOptions = {
     models: words(given.model),
     archs: words(given.arch).map((name) => archNamed(name, archs)),
@@ -160,6 +164,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
       : null,
     curve: given.curve ? integer("--curve", given.curve, 1, maxTokens) : null,
     quality: given.quality ?? false,
+    kernels: given.kernels ? words(given.kernel) : null,
     fill: oneOf("--fill", given.fill ?? "text", ["text", "random"]),
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
@@ -184,7 +189,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   };
   checkModes(given, options);
   const tests = testsOf(options);
-  if (tests.length === 0 && !options.fit && !options.quality)
+  if (tests.length === 0 && !options.fit && !options.quality && !options.kernels)
     throw new UsageError("-p, -n and -pg ask for no tokens, wanted at least one test");
   for (const { n_prompt, n_gen, n_depth, n_parallel } of tests) {
     const tokens = n_prompt + n_gen + n_depth;
@@ -210,6 +215,23 @@ export function testsOf(options: BenchOptions): Test[] {
 
 /** Refuses flags that say nothing beside one another. */
 function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions): void {
+  if (given.kernel && !given.kernels)
+    throw new UsageError("--kernel: found no --kernels beside it, wanted one");
+  if (given.kernels) {
+    for (const [flag, value] of [
+      ["-p", given.nPrompt],
+      ["-n", given.nGen],
+      ["-pg", given.pg],
+      ["-d", given.nDepth],
+      ["-npl", given.nParallel],
+      ["-ub", given.ubatchSize],
+      ["-r", given.repetitions],
+      ["--curve", given.curve],
+      ["--fit", given.fit],
+      ["--quality", given.quality],
+    ] as const)
+      if (value) throw new UsageError(`--kernels runs no tests, found ${flag} beside it`);
+  }
   if (given.fitSeconds && !fit) throw new UsageError("--fit-seconds: found no --fit beside it, wanted one");
   if (fit && fit.context < LEAST_CONTEXT)
     throw new UsageError(`--fit: found -d ${fit.context}, wanted at least ${LEAST_CONTEXT} tokens a stream`);

@@ -35,6 +35,7 @@ export async function nodeRuntime({ software, settings, onEvent }: RuntimeReques
       return bench.facts();
     },
     run: (subject, tests) => bench!.run(subject, tests, onEvent),
+    kernels: (plan, wanted) => bench!.kernels(plan, wanted, onEvent),
     async close() {
       bench?.close();
     },

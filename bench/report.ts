@@ -4,6 +4,7 @@ import { bytesChart, type Canvas, colours, palette, scratchChart, seriesOf, spee
 import type { Judged } from "./claims/claim.ts";
 import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
+import { rooflineChart } from "./kernels/rooflineChart.ts";
 import { pairsChart } from "./pairsChart.ts";
 import { qualityChart } from "./qualityChart.ts";
 import {
@@ -16,19 +17,20 @@ import {
   type Results,
   type Row,
   rateText,
+  type Status,
   theoryBytes,
 } from "./row.ts";
 import { formatBytes, formatNs, formatParameters } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
 export function reportHtml(results: Results, claims: readonly Judged[] = []): string {
-  const { environment, rows, fits = [] } = results;
+  const { environment, rows, fits = [], kernels = [] } = results;
   // a folder that could not be opened has none
   const quality = results.quality ?? [];
   const archs = [...new Set([...rows, ...fits, ...quality].map(({ arch }) => arch))].filter(Boolean);
   // many streams belong to one claim's evidence; beside every other model's one they would fill the charts with labels
   const drawn = claims.length > 0 ? rows.filter((row) => row.n_parallel === 1) : rows;
-  const title = `longtape: ${archs.join(", ") || "no model"}`;
+  const title = `longtape: ${archs.join(", ") || (kernels.length > 0 ? "kernels" : "no model")}`;
   const page = html`<!doctype html>
 <html lang="en">
 <head>
@@ -44,7 +46,7 @@ export function reportHtml(results: Results, claims: readonly Judged[] = []): st
 <header>
 <p class="eyebrow">longtape</p>
 <h1>What a long context costs</h1>
-<p class="lead">${archs.length > 0 && `${archs.length} ${archs.length === 1 ? "architecture" : "architectures"} (${archs.join(", ")}), `}${statuses(rows)}.</p>
+<p class="lead">${archs.length > 0 && `${archs.length} ${archs.length === 1 ? "architecture" : "architectures"} (${archs.join(", ")}), `}${kernels.length > 0 && rows.length === 0 ? statuses(kernels, "timing") : statuses(rows, "row")}.</p>
 <code class="command">${environment.command}</code>
 <p class="meta">${[...origin(environment)].join(" · ")}</p>
 </header>
@@ -54,7 +56,7 @@ ${claims.length > 0 && claimsSection(claims)}
 ${glance(drawn)}
 ${charts({ ...results, rows: drawn }, claims.length > 0)}
 ${answersOf(results).map((answer) => answerSection(answer, results))}
-${(rows.length > 0 || fits.length + quality.length === 0) && everyRow(rows)}
+${(rows.length > 0 || fits.length + quality.length + kernels.length === 0) && everyRow(rows)}
 ${environmentSection(environment)}
 </main>
 </body>
@@ -78,11 +80,11 @@ ${table(rows, fields.map(rawColumn))}
 </section>`;
 }
 
-function statuses(rows: readonly Row[]): string {
+function statuses(rows: readonly { status: Status }[], name: string): string {
   const counts = new Map<string, number>();
   for (const { status } of rows) counts.set(status, (counts.get(status) ?? 0) + 1);
   const list = [...counts].map(([status, number]) => `${number} ${status}`).join(", ");
-  return `${rows.length} ${rows.length === 1 ? "row" : "rows"}${list && `: ${list}`}`;
+  return `${rows.length} ${name}${rows.length === 1 ? "" : "s"}${list && `: ${list}`}`;
 }
 
 function* origin({
@@ -136,7 +138,7 @@ ${names.map(({ label, colour, rows: members }) => {
 }
 
 /** `working`: with what is worked in, which claims are about. */
-function charts({ environment, rows, quality = [] }: Results, working: boolean): Html {
+function charts({ environment, rows, quality = [], kernels = [], roofs }: Results, working: boolean): Html {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   // linkedom's document has what Plot calls, not all that the DOM's type promises.
   const canvas = (width: number, height: number): Canvas => ({
@@ -184,6 +186,11 @@ function charts({ environment, rows, quality = [] }: Results, working: boolean):
       "Bits a byte against position in one stream",
       "Mean over the tokens since the point before, of text that the shipped models have not seen. They were trained on windows of 256 tokens: what lies beyond the rule at 256 they never saw in training.",
       qualityChart(quality, canvas(1000, 400)),
+    ),
+    figure(
+      "Kernels under the roofs",
+      "Full: the fastest variant at its sizes; hollow: the others. The slope is what reading allows, the level what multiply-adds do, both measured in the same run. Small sizes lie low: a dispatch costs what it costs.",
+      rooflineChart(kernels, roofs, canvas(1000, 460)),
     ),
   ].filter((figure) => figure !== null);
   if (figures.length === 0) return html``;

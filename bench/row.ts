@@ -1,6 +1,7 @@
 import type { Crossover } from "./crossover.ts";
 import type { Drift } from "./drift.ts";
 import type { Fit } from "./fits.ts";
+import type { KernelTime, Roofs, Target } from "./kernels/kernelTime.ts";
 
 /**
  * One row of results: what every printer, the report and results.json are made of. The order of the fields
@@ -334,6 +335,10 @@ export interface Results {
   quality?: Quality[];
   alternations?: Alternation[];
   drifts?: DriftPoint[];
+  /** Kernels timed by themselves, and what the adapter can do at best. */
+  kernels?: KernelTime[];
+  roofs?: Roofs;
+  targets?: Target[];
 }
 
 /** Tokens that the context holds when the test ends. */

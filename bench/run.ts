@@ -19,6 +19,8 @@ import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
 import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
+import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/run.ts";
+import type { Ran } from "./kernels/shapes.ts";
 import { Measurement } from "./measure.ts";
 import { ADAPTER, adapterFacts, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
@@ -37,7 +39,7 @@ import {
   type Row,
   type Verdict,
 } from "./row.ts";
-import type { Subject } from "./subject.ts";
+import type { Planned, Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 
 /** What the bench needs of the place where it runs. */
@@ -83,6 +85,7 @@ export type BenchEvent =
   | { type: "quality"; quality: Quality }
   | { type: "alternation"; alternation: Alternation }
   | { type: "drift"; drift: DriftPoint }
+  | KernelEvent
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;
@@ -173,6 +176,16 @@ export class Bench {
     }
   }
 
+  /** Times kernels by themselves, at the sizes that these tests run them at. Throws ConfigError, CheckpointError. */
+  async kernels(plan: readonly Planned[], wanted: KernelsWanted, emit: Emit): Promise<void> {
+    const engine = await this.#open();
+    const models: Ran[] = [];
+    for (const { subject, tests } of plan)
+      models.push({ model: subject.model, ...openConfig(await this.#config(subject)), tests });
+    const machine = engine.machine as GpuMachine;
+    await this.#counter.paused(() => benchKernels(machine, this.#roof!, models, wanted, emit));
+  }
+
   async facts(): Promise<Facts> {
     const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
     return {
@@ -210,11 +223,7 @@ export class Bench {
     const source = this.#host.source(subject.folder);
     const { seededConfig, overlay } = subject;
     const { seed, tune } = this.#settings;
-    const stored: Config =
-      typeof seededConfig === "string"
-        ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
-        : (seededConfig ?? (await openCheckpoint(source)).config);
-    const rawConfig = { ...stored, ...overlay };
+    const rawConfig = await this.#config(subject);
     const { architecture, config } = openConfig(rawConfig);
     if (subject.race ?? tune ?? !engine.adapter!.software) {
       await step("racing variants");
@@ -257,6 +266,16 @@ export class Bench {
       model.destroy();
       throw error;
     }
+  }
+
+  /** The configuration that a subject is run with. */
+  async #config({ folder, seededConfig, overlay }: Subject): Promise<Config> {
+    const source = this.#host.source(folder);
+    const stored: Config =
+      typeof seededConfig === "string"
+        ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
+        : (seededConfig ?? (await openCheckpoint(source)).config);
+    return { ...stored, ...overlay };
   }
 
   async #fit(loaded: Loaded, searched: Fit["searched"], emit: Emit): Promise<Fit> {
@@ -304,7 +323,7 @@ export class Bench {
       }
       row.test_time = new Date().toISOString();
       const { architecture, config } = model.loaded;
-      const theory = await theoryOf(machine, architecture, config, test);
+      const theory = await theoryOf(machine, architecture, config, test, this.#roof!);
       const closed = layers && closedOf(model.parameters, layers, test);
       row = { ...row, ...theoryFields(theory, test), ...closed };
       row.fill = depths.kind(filled(test), theory.bytes.kv > 0);

@@ -1,10 +1,11 @@
 // Where the bench runs, as the command line sees it: Chrome's page, or Dawn in this process.
 
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
+import type { KernelsWanted } from "./kernels/run.ts";
 import type { Device } from "./meters/adapterFacts.ts";
 import type { Environment } from "./row.ts";
 import type { BenchEvent, Facts, Settings } from "./run.ts";
-import type { Subject } from "./subject.ts";
+import type { Planned, Subject } from "./subject.ts";
 import type { Test } from "./tests.ts";
 
 export interface RuntimeRequest {
@@ -30,6 +31,8 @@ export interface Runtime {
   open(): Promise<Facts>;
   /** Runs the tests of one of the subjects. Throws where the place itself broke down; the next run makes a new one. */
   run(subject: Subject, tests: readonly Test[]): Promise<void>;
+  /** Times kernels by themselves, at the sizes that these tests run them at. */
+  kernels(plan: readonly Planned[], wanted: KernelsWanted): Promise<void>;
   close(): Promise<void>;
 }
 

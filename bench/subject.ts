@@ -3,6 +3,7 @@
 import type { Config } from "../models/config.ts";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { benchArchs, shipped } from "./shipped.ts";
+import type { Test } from "./tests.ts";
 
 export interface Subject {
   /** longtape's name of the architecture; "" until a user's folder is opened. */
@@ -17,6 +18,12 @@ export interface Subject {
   overlay: Config | null;
   /** Race its kernels whatever the settings say. */
   race?: boolean;
+}
+
+/** A subject and the tests that it takes. */
+export interface Planned {
+  subject: Subject;
+  tests: readonly Test[];
 }
 
 /** A folder with this file alone has its weights seeded. */

@@ -23,6 +23,11 @@ export interface Test {
   n_ubatch: number;
 }
 
+/** What kernels are timed at the sizes of: a step and a prompt of small models, and a step of large ones. */
+const step = { n_prompt: 0, n_gen: 1, n_depth: 1024, n_parallel: 1, n_ubatch: 512 };
+export const kernelTests: readonly Test[] = [step, { ...step, n_prompt: 512, n_gen: 0, n_depth: 0 }];
+export const deepStep: Test = { ...step, n_depth: 4096 };
+
 /**
  * The tests of one model, in llama-bench's order: chunk size and streams outside, then depth; inside it every
  * prompt, every generation, every pair.

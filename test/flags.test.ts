@@ -116,6 +116,15 @@ describe("modes", () => {
     }
   });
 
+  test("--kernels: kernels by themselves, and no tests", () => {
+    expect(options("--kernels")).toMatchObject({ kernels: [] });
+    expect(options("--kernels --kernel linear,argmax --kernel rope")).toMatchObject({
+      kernels: ["linear", "argmax", "rope"],
+    });
+    expect(names("--kernels --quick -a llama")).toEqual([]);
+    expect(options("--quick").kernels).toBeNull();
+  });
+
   test("--quality alone times nothing", () => {
     expect(options("--quality")).toMatchObject({ quality: true, curve: null, fill: "text" });
     expect(names("--quality")).toEqual([]);
@@ -231,6 +240,9 @@ describe("errors are one sentence and exit 2", () => {
     ["--curve 8 -p 8", "--curve streams a text once to the largest -d, found -p beside it"],
     ["--curve 8 -r 3", "--curve streams a text once to the largest -d, found -r beside it"],
     ["--curve 8 --fill random", "--curve streams a text, found --fill random beside it, wanted --fill text"],
+    ["--kernels -p 8", "--kernels runs no tests, found -p beside it"],
+    ["--kernels --fit", "--kernels runs no tests, found --fit beside it"],
+    ["--kernel linear", "--kernel: found no --kernels beside it, wanted one"],
     ["--fit -d 64", "--fit: found -d 64, wanted at least 128 tokens a stream"],
     ["--fit-seconds 9", "--fit-seconds: found no --fit beside it, wanted one"],
     ["--fit --fit-seconds long", '--fit-seconds: found "long", wanted seconds from 0 to 3600'],

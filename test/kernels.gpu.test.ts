@@ -1,12 +1,12 @@
 // Every kernel, every variant that this adapter can run, every case: GPU against reference, outputs poisoned.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { DEFAULT_TOLERANCE, runCase } from "../bench/kernels/kernelCase.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { openGpu } from "../engine/gpuDevice.ts";
 import { eligible, describe as spell } from "../engine/kernel.ts";
 import { total } from "../engine/memory.ts";
 import { allKernels } from "../kernels/index.ts";
-import { DEFAULT_TOLERANCE, runCase } from "./tools/kernelCase.ts";
 
 let machine: GpuMachine;
 beforeAll(async () => {

@@ -1,12 +1,12 @@
 // What only shows far into a context: rotary angles at large positions, pages of two sizes, many pages at once.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { compare, runCase } from "../bench/kernels/kernelCase.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { total } from "../engine/memory.ts";
 import { cursorOf } from "../kernels/reference/cursor.ts";
 import { rope } from "../kernels/rope.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
-import { compare, runCase } from "./tools/kernelCase.ts";
 
 let engine: Engine;
 let cpu: Engine;

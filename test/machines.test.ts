@@ -2,6 +2,7 @@
 
 import { beforeAll, describe, expect, test } from "vitest";
 import { readGolden } from "../bench/golden.ts";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import { CpuMachine } from "../engine/cpu.ts";
 import { CURSOR, CURSOR_COLUMNS, cursorWords } from "../engine/cursor.ts";
 import { OutOfMemoryError } from "../engine/errors.ts";
@@ -20,7 +21,6 @@ import { Workspace } from "../engine/workspace.ts";
 import { directorySource } from "../models/directory.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { goldens } from "./tools/folders.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 const golden = (name: string) => directorySource(new URL(`goldens/${name}`, import.meta.url).pathname);
 

@@ -1,6 +1,7 @@
 // Parallel in time: whole models over long prompts with each form of their recurrence in turn, beside the default one.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { constantsKey, eligible } from "../engine/kernel.ts";
 import { contests } from "../engine/layout.ts";
@@ -9,7 +10,6 @@ import type { Snapshot } from "../engine/snapshot.ts";
 import { race } from "../engine/tune.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 let engine: Engine;
 let machine: GpuMachine;

@@ -2,12 +2,12 @@
 
 import { readFile } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import type { Config } from "../models/config.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { randomWeights } from "../models/random.ts";
 import { goldens } from "./tools/folders.ts";
 import { hybrids, smallHybrid } from "./tools/hybrids.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 const configOf = async (name: string): Promise<Config> =>
   hybrids.includes(name)

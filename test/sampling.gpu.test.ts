@@ -1,12 +1,12 @@
 // What `sample` draws on the GPU, by every variant: thousands of streams over one row of logits.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { execute } from "../bench/kernels/kernelCase.ts";
 import { CURSOR, cursorWords, ID_RING, type Settings } from "../engine/cursor.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { openGpu } from "../engine/gpuDevice.ts";
 import { eligible } from "../engine/kernel.ts";
 import { sample } from "../kernels/sample.ts";
-import { execute } from "./tools/kernelCase.ts";
 
 let machine: GpuMachine;
 beforeAll(async () => {

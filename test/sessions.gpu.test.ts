@@ -2,6 +2,7 @@
 // = whole, restored = unbroken, stopped early = exactly what was yielded, asked = theory.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import { total } from "../engine/memory.ts";
 import type { Session } from "../engine/session.ts";
 import type { StreamOptions } from "../engine/stream.ts";
@@ -9,7 +10,6 @@ import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
 import { goldens } from "./tools/folders.ts";
 import { hybrids, smallHybrid } from "./tools/hybrids.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 /** The golden of this name, or a hybrid with seeded weights. */
 function open(on: Engine, name: string): Promise<Model> {

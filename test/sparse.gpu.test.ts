@@ -1,11 +1,11 @@
 // Patterns of attention on the GPU: whole models against a dense one in doubles, over the edges of windows and pages.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import { total } from "../engine/memory.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
 import { denseLogits, rules } from "./tools/dense.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 const llama = urlSource(new URL("/test/goldens/llama/", location.href));
 const prompt = (length: number, seed: number) =>

@@ -2,6 +2,7 @@
 // that knows the pattern by another definition.
 
 import { beforeAll, describe, expect, test } from "vitest";
+import { compare } from "../bench/kernels/kernelCase.ts";
 import { UsageError } from "../engine/errors.ts";
 import { Ledger } from "../engine/ledger.ts";
 import { VariantTable } from "../engine/machine.ts";
@@ -10,7 +11,6 @@ import { keysRead, keysSeen, type Pattern, pairsScored, sees } from "../kernels/
 import { directorySource } from "../models/directory.ts";
 import { createEngine, type Engine } from "../models/engine.ts";
 import { denseLogits, rules } from "./tools/dense.ts";
-import { compare } from "./tools/kernelCase.ts";
 
 const llama = directorySource(new URL("goldens/llama", import.meta.url).pathname);
 const prompt = (length: number, seed: number) =>

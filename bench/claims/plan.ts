@@ -1,8 +1,7 @@
 // What is run so that the claims can be judged: for each architecture the tests that some claim needs.
 
-import type { Planned } from "../benchRun.ts";
 import { shipped } from "../shipped.ts";
-import { shippedSubject } from "../subject.ts";
+import { type Planned, shippedSubject } from "../subject.ts";
 import { expandTests, type Test } from "../tests.ts";
 import { ssm } from "./compressed.ts";
 import { claims } from "./index.ts";

@@ -1,11 +1,12 @@
 // Chrome's end of bench/chromeRuntime.ts.
 
 import { urlSource } from "../../models/source.ts";
+import type { KernelsWanted } from "../kernels/run.ts";
 import { type Device, listDevices } from "../meters/adapterFacts.ts";
 import type { Resident } from "../meters/resident.ts";
 import { Bench, type Facts, type Settings } from "../run.ts";
 import { type RuntimeEvent, TEXT_FILE } from "../runtime.ts";
-import type { Subject } from "../subject.ts";
+import type { Planned, Subject } from "../subject.ts";
 import type { Test } from "../tests.ts";
 
 export interface RunnerWindow {
@@ -13,6 +14,7 @@ export interface RunnerWindow {
     devices(): Promise<Device[]>;
     open(settings: Settings): Promise<Facts>;
     run(subject: Subject, tests: readonly Test[]): Promise<void>;
+    kernels(plan: readonly Planned[], wanted: KernelsWanted): Promise<void>;
   };
   /** Node's ends. */
   benchEvent(event: RuntimeEvent): Promise<void>;
@@ -38,4 +40,5 @@ here.benchRunner = {
     return bench.facts();
   },
   run: (subject, tests) => bench.run(subject, tests, (event) => here.benchEvent(event)),
+  kernels: (plan, wanted) => bench.kernels(plan, wanted, (event) => here.benchEvent(event)),
 };

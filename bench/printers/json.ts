@@ -31,13 +31,14 @@ ${lines}
 }
 
 /** What was found beyond the rows, one a line. */
-function answers({ fits, crossovers, quality, alternations, drifts }: Results): string {
-  return Object.entries({ fits, crossovers, quality, alternations, drifts })
+function answers(results: Results): string {
+  const { fits, crossovers, quality, alternations, drifts, targets, kernels, roofs } = results;
+  const lists = Object.entries({ fits, crossovers, quality, alternations, drifts, targets, kernels })
     .filter(([, found]) => found !== undefined)
     .map(
       ([name, found]) => `"${name}": [\n${found!.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n`,
-    )
-    .join("");
+    );
+  return `${roofs ? `"roofs": ${JSON.stringify(roofs)},\n` : ""}${lists.join("")}`;
 }
 
 export const jsonlPrinter = (): Printer => ({

@@ -1,10 +1,10 @@
 // `npx tsx test/tools/kernels.ts [NAME...]`: every case of every variant of the named kernels, on Dawn in Node.
 
+import { DEFAULT_TOLERANCE, runCase } from "../../bench/kernels/kernelCase.ts";
 import { dawnInNode } from "../../bench/node.ts";
 import { openGpu } from "../../engine/gpuDevice.ts";
 import { eligible } from "../../engine/kernel.ts";
 import { allKernels } from "../../kernels/index.ts";
-import { DEFAULT_TOLERANCE, runCase } from "./kernelCase.ts";
 
 const names = process.argv.slice(2);
 const { gpu } = await dawnInNode();

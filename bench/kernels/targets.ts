@@ -1,0 +1,213 @@
+// What kernels and whole tokens must reach, and what they do: each a ratio of two times of the same run.
+
+import type { GpuMachine } from "../../engine/gpu.ts";
+import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
+import { Ledger } from "../../engine/ledger.ts";
+import { Session } from "../../engine/session.ts";
+import { attention } from "../../kernels/attention.ts";
+import { linear } from "../../kernels/linear.ts";
+import { scanColumns } from "../../kernels/selectiveScan.ts";
+import type { Config } from "../../models/config.ts";
+import { loadRandom, openConfig } from "../../models/load.ts";
+import { failure } from "../failure.ts";
+import { sketch, theoryOf } from "../meters/theory.ts";
+import { generateTimed } from "../timed.ts";
+import type { KernelTime, Roofs, Target } from "./kernelTime.ts";
+import { KernelBench } from "./measure.ts";
+import { rivals } from "./rivals.ts";
+
+type Find = (machine: GpuMachine, roofs: Roofs) => Promise<{ found: number; how: string }>;
+
+interface Aim {
+  figure: string;
+  wanted: number;
+  most?: true;
+  find: Find;
+}
+
+const timed = async (machine: GpuMachine, roofs: Roofs, kernel: AnyKernel, sizes: Sizes, suitable = true) => {
+  const times = await new KernelBench(machine, roofs, suitable).measure({ kernel, sizes, usedBy: [] });
+  const bad = times.find(({ status }) => status !== "ok");
+  if (bad) throw new Error(`${bad.kernel}/${bad.variant}: ${bad.reason}`);
+  return times;
+};
+
+const fastest = (times: readonly KernelTime[]): KernelTime => times.find(({ won }) => won)!;
+
+/** The fastest of ours over one variant, at the same sizes and by turns. */
+const against =
+  (kernel: AnyKernel, rival: string, sizes: Sizes): Find =>
+  async (machine, roofs) => {
+    const times = await timed(machine, roofs, kernel, sizes, false);
+    const theirs = times.find(({ variant }) => variant === rival)!;
+    const best = times.filter((time) => time !== theirs).reduce((a, b) => (b.min_ns! < a.min_ns! ? b : a));
+    return { found: theirs.min_ns! / best.min_ns!, how: `${best.variant} against ${rival}` };
+  };
+
+const rival = (name: string, sizes: Sizes): Find => {
+  const { kernel, rival } = rivals.find(({ kernel }) => kernel.name.startsWith(name))!;
+  return against(kernel, rival, sizes);
+};
+
+/** A share of the read roof: the least of several sizes. */
+const product: Find = async (machine, roofs) => {
+  const sides = [512, 1024, 2048];
+  const shares: number[] = [];
+  for (const side of sides) {
+    const time = fastest(await timed(machine, roofs, linear({}), { M: 1, I: side, O: side, eps: 0 }));
+    shares.push(time.gbs! / roofs.read_gbs);
+  }
+  const how = sides.map((side, i) => `${side}x${side}: ${shares[i]!.toFixed(2)}`).join(", ");
+  return { found: Math.min(...shares), how };
+};
+
+/** What the norm adds to the product that it is folded into. */
+const foldedNorm: Find = async (machine, roofs) => {
+  const sizes = { M: 1, I: 1024, O: 1024, eps: 1e-6 };
+  const bare = fastest(await timed(machine, roofs, linear({}), { ...sizes, eps: 0 }));
+  const norm = fastest(await timed(machine, roofs, linear({ norm: true }), sizes));
+  return { found: norm.min_ns! / bare.min_ns! - 1, how: `${norm.variant} against ${bare.variant}` };
+};
+
+const TOKENS = 32;
+const ROUNDS = 9;
+
+/** Bytes that a token must move, over its time: a share of the read roof. */
+const decode =
+  (config: Config): Find =>
+  async (machine, roofs) => {
+    const model = await loadRandom(machine, config, 1);
+    try {
+      const session = await Session.open(model, { chunk: 1 });
+      await session.prefill([1]);
+      await generateTimed(session, 1);
+      let ms = Number.POSITIVE_INFINITY;
+      for (let round = 0; round < ROUNDS; round++) {
+        const { started, ended } = await generateTimed(session, TOKENS);
+        ms = Math.min(ms, (ended - started) / TOKENS);
+      }
+      session.destroy();
+      const test = { n_prompt: 0, n_gen: TOKENS, n_depth: 0, n_parallel: 1, n_ubatch: 1 };
+      const { bytesMoved } = await theoryOf(machine, model.architecture, model.config, test);
+      const bytes = bytesMoved / TOKENS;
+      return {
+        found: bytes / (1e6 * ms) / roofs.read_gbs,
+        how: `${(bytes / 2 ** 20).toFixed(1)} MiB and ${ms.toFixed(2)} ms a token`,
+      };
+    } finally {
+      model.destroy();
+    }
+  };
+
+/** Dispatches that a layer more costs a token. */
+const perLayer =
+  (config: (layers: number) => Config): Find =>
+  async ({ variants, maxBindingBytes }) => {
+    const [few, many] = await Promise.all(
+      [2, 4].map(async (layers) => {
+        const { architecture, config: sizes } = openConfig(config(layers));
+        const ledger = new Ledger(variants, maxBindingBytes);
+        const session = await Session.open(sketch(architecture, sizes, ledger), { chunk: 1 });
+        await session.reserve(1);
+        return session.dispatchesPerToken;
+      }),
+    );
+    return { found: (many! - few!) / 2, how: "by the ledger, at one token" };
+  };
+
+const width = { vocab_size: 4096, hidden_size: 512 };
+const llama = (num_hidden_layers: number): Config => ({
+  model_type: "llama",
+  ...width,
+  intermediate_size: 1376,
+  num_hidden_layers,
+  num_attention_heads: 8,
+  num_key_value_heads: 8,
+});
+const mamba = (num_hidden_layers: number): Config => ({ model_type: "mamba", ...width, num_hidden_layers });
+const linearAttention = (num_hidden_layers: number): Config => ({
+  model_type: "linear_attn",
+  ...width,
+  intermediate_size: 1376,
+  num_hidden_layers,
+  num_heads: 8,
+  expand_k: 1,
+  expand_v: 1,
+  feature_map: "elu",
+});
+const gru = (num_layers: number): Config => ({
+  model_type: "gru",
+  vocab_size: 4096,
+  embedding_size: 512,
+  hidden_size: 512,
+  num_layers,
+});
+
+const scan = { B: 1, T: 256, E: 1024, N: 16, R: 64 };
+const keys = { B: 1, T: 1, H: 8, D: 64, Y: 512, N: 16_384 };
+const heads = { B: 1, T: 512, Hq: 8, Hk: 8, Dk: 64, Dv: 64, W: 1536 };
+
+const aims: readonly Aim[] = [
+  {
+    figure: "product with one row of x, weights of 1 MB and more: share of the read roof",
+    wanted: 0.75,
+    find: product,
+  },
+  { figure: "a token of a llama of 56 MiB: share of the read roof", wanted: 0.65, find: decode(llama(4)) },
+  { figure: "a token of a mamba of 33 MiB: share of the read roof", wanted: 0.65, find: decode(mamba(4)) },
+  {
+    figure: "product 256x512x512: times a thread an output",
+    wanted: 12,
+    find: rival("linear", { M: 256, I: 512, O: 512, eps: 0 }),
+  },
+  {
+    figure: "attention at 16,384 tokens, 8 heads of 64, 2 of keys: times a workgroup a split",
+    wanted: 8,
+    find: against(attention({ pattern: "full" }), "split", { ...keys, K: 2 }),
+  },
+  {
+    figure: "the same with 8 heads of keys",
+    wanted: 4,
+    find: against(attention({ pattern: "full" }), "split", { ...keys, K: 8 }),
+  },
+  {
+    figure:
+      "selective scan, 256 tokens, 1,024 channels of 16 states: times a workgroup a channel with a tree",
+    wanted: 50,
+    find: rival("selectiveScan", { ...scan, P: scanColumns(scan).P, X: 2048 }),
+  },
+  {
+    figure: "linear attention, 512 tokens, 8 heads of 64: times a tree a token",
+    wanted: 40,
+    find: rival("linearAttention", heads),
+  },
+  { figure: "norm folded into a product of 1,024x1,024: adds", wanted: 0.05, most: true, find: foldedNorm },
+  { figure: "dispatches a layer and token, llama", wanted: 8, most: true, find: perLayer(llama) },
+  { figure: "dispatches a layer and token, mamba", wanted: 6, most: true, find: perLayer(mamba) },
+  { figure: "dispatches a layer and token, gru", wanted: 1, most: true, find: perLayer(gru) },
+  {
+    figure: "dispatches a layer and token, linear attention",
+    wanted: 7,
+    most: true,
+    find: perLayer(linearAttention),
+  },
+];
+
+/** All figures; one that cannot be had says why. */
+export async function findTargets(
+  machine: GpuMachine,
+  roofs: Roofs,
+  onFigure: (figure: string) => void | Promise<void>,
+): Promise<Target[]> {
+  const out: Target[] = [];
+  for (const { figure, wanted, most = false, find } of aims) {
+    await onFigure(figure);
+    const aim = { figure, wanted, most };
+    try {
+      out.push({ ...aim, ...(await find(machine, roofs)) });
+    } catch (error) {
+      out.push({ ...aim, found: null, how: failure(error, "run").reason });
+    }
+  }
+  return out;
+}
