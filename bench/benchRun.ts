@@ -68,6 +68,8 @@ export class BenchRun {
   #model = "";
   #finished = { stages: 0, rows: 0 };
   #ended = false;
+  /** Did the place give up where no row could say so? */
+  #broken = false;
 
   /** Without a job, what the options ask for is run and kept. */
   constructor(
@@ -120,7 +122,7 @@ export class BenchRun {
       this.#ended = true;
       this.#progress.clear();
     }
-    if (this.#empty) return { failed: false, report: null };
+    if (this.#empty) return { failed: this.#broken, report: null };
     const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
     const found = {
       fits: this.#fits,
@@ -142,9 +144,11 @@ export class BenchRun {
     const { report } = await this.#job.write(this.#folder, results, this.#extra);
     console.error(`results: ${relative(process.cwd(), this.#folder) || this.#folder}`);
     const failed =
+      this.#broken ||
       [...this.#rows, ...this.#quality, ...this.#alternations, ...this.#kernels].some(
         ({ status }) => status === "failed",
-      ) || this.#fits.some(({ ended_by }) => ended_by === "failed");
+      ) ||
+      this.#fits.some(({ ended_by }) => ended_by === "failed");
     return { failed, report };
   }
 
@@ -216,7 +220,13 @@ export class BenchRun {
     const { kernels, quick } = this.#options;
     if (kernels) {
       this.#model = "kernels";
-      return runtime.kernels(this.#job.plan, { names: kernels, quick });
+      // what was timed before is kept
+      return runtime.kernels(this.#job.plan, { names: kernels, quick }).catch((error: Error) => {
+        if (this.#ended) return;
+        this.#broken = true;
+        this.take({ type: "trace", stack: error.stack ?? error.message });
+        this.#say(`kernels: ${error.message.split("\n", 1)[0]}`);
+      });
     }
     for (const { subject, tests } of this.#job.plan) {
       this.#model = subject.model;

@@ -33,7 +33,8 @@ rows beside it.
 at least nine rounds where that does not take long, beside the adapter's roofs
 that are measured in the same run: bytes read a second, multiply-adds a second,
 an empty dispatch. -a and -m choose whose sizes are taken; with --quick only
-shipped models' and only variants meant for this class of adapter.
+shipped models' and only variants meant for this class of adapter. What is
+found stands in md, json and the report: it has no rows.
 
 Examples:
   npm run bench -- --quick

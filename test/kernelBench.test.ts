@@ -102,6 +102,15 @@ test("a kernel that there is not is named, with those that there are", async () 
   expect(ended.err).toContain('--kernel: found "linaer", wanted one of advance, argmax, attention');
 });
 
+test("models whose sizes cannot be had are named, and nothing is left behind", async () => {
+  const out = join(tmpdir(), `longtape-kernels-${process.pid}`);
+  const flags = ["--kernels", "--kernel", "linear", "-m", "nowhere", "--runtime", "node", "--software"];
+  const ended = await run("cli", [...flags, "--out", out]);
+  expect(ended.code).toBe(1);
+  expect(ended.err).toMatch(/kernels: .*nowhere/);
+  await expect(readFile(join(out, "results.json"))).rejects.toThrow("ENOENT");
+});
+
 const time: KernelTime = {
   kernel: "linear",
   sizes: "M=1",

@@ -110,9 +110,8 @@ export class KernelBench {
   #variants(kernel: AnyKernel, sizes: Sizes): string[] {
     const { features, suits } = this.#machine.variants;
     const names = eligible(kernel, sizes, features);
-    return this.#suitable
-      ? names.filter((name) => ["any", suits].includes(kernel.variants[name]!.suits))
-      : names;
+    const suitable = names.filter((name) => ["any", suits].includes(kernel.variants[name]!.suits));
+    return this.#suitable && suitable.length > 0 ? suitable : names;
   }
 
   /** Its cases against the reference, once a variant. */
