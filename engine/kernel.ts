@@ -88,6 +88,8 @@ export interface Pass<L extends string = string> {
   wgsl: string | ((s: Sizes<L> & PageGroup) => string);
   /** Private scratch that this pass writes; what it names and does not write is bound read-only. */
   writes?: readonly string[];
+  /** Sizes at which it has something to do, where not all: a paged tensor's letter is its capacity. */
+  when?(s: Sizes<L>): boolean;
   /** Dispatched this many times in a row, `params.step` counting from 0. */
   repeat?(s: Sizes<L>): number;
   /**

@@ -202,6 +202,7 @@ export function expand(op: Op, variantName: string, scratch: readonly Storage[],
   };
 
   variant.passes.forEach((pass, index) => {
+    if (pass.when && !pass.when(s)) return;
     const steps = pass.repeat?.(s) ?? 1;
     for (let step = 0; step < steps; step++) {
       if (!pass.overPages) emit(pass, index, step);

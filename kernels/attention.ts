@@ -197,6 +197,7 @@ const FAR = 2 ** 20;
 const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   full: [
     { B: 1, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 256 },
+    { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 256 },
     { B: 3, T: 1, H: 8, K: 2, D: 20, Y: 160, N: 768 },
     { B: 3, T: 21, H: 4, K: 2, D: 6, Y: 32, N: 512 },
     { B: 2, T: 37, H: 5, K: 5, D: 72, Y: 360, N: 512 },
@@ -214,6 +215,7 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   ],
   window: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, W: 7 },
+    { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 13 },
     { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 300 },
     { B: 3, T: 5, H: 4, K: 2, D: 6, Y: 32, W: 13 },
     { B: 3, T: 37, H: 4, K: 1, D: 10, Y: 48, W: 7 },
@@ -222,6 +224,7 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   ],
   sinks: [
     { B: 4, T: 1, H: 3, K: 1, D: 10, Y: 36, W: 7, S: 3 },
+    { B: 4, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 13, S: 5 },
     { B: 4, T: 1, H: 4, K: 2, D: 6, Y: 32, W: 261, S: 21 },
     { B: 4, T: 5, H: 4, K: 2, D: 6, Y: 32, W: 13, S: 9 },
     // a chunk of more than sinks and window together
@@ -232,6 +235,7 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   local: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 512, W: 7 },
     // a window of more than a split, over pages
+    { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 512, W: 13 },
     { B: 2, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 4608, W: 301 },
     { B: 3, T: 37, H: 4, K: 2, D: 6, Y: 32, N: 512, W: 13 },
     { B: 1, T: 5, H: 2, K: 1, D: 6, Y: 16, N: 2304, W: 600 },
@@ -240,6 +244,7 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   ],
   strided: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 512, W: 7 },
+    { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 512, W: 13 },
     { B: 2, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 4608, W: 301 },
     { B: 1, T: 1, H: 2, K: 1, D: 6, Y: 16, N: 2304, W: 3 },
     { B: 3, T: 37, H: 4, K: 2, D: 6, Y: 32, N: 768, W: 2 },

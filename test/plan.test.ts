@@ -272,3 +272,18 @@ describe("the table of variants", () => {
     );
   });
 });
+
+test("a pass is left out at sizes at which it has nothing to do, and keeps its pipeline's key", () => {
+  const short: Pass<"O" | "I" | "scale" | "offset"> = { ...pass, when: ({ I }) => I <= 8 };
+  const kernel: AnyKernel = {
+    ...matvec,
+    variants: { plain: { suits: "any", passes: [{ ...short, when: ({ I }) => I > 8 }, short] } },
+  };
+  const keys = (I: number) => {
+    const sizes = { O: 4, I, scale: 1, offset: 0 };
+    const tensors = { w: tensor("w", tiles(4, I)), x: tensor("x", rows(I)), y: tensor("y", rows(4)) };
+    return expand({ kernel, tensors, sizes }, "plain", [], EVERYWHERE).map(({ key }) => key);
+  };
+  expect(keys(8)).toEqual(["matvec(O=4,I=8,scale=1)/plain/1"]);
+  expect(keys(9)).toEqual(["matvec(O=4,I=9,scale=1)/plain/0"]);
+});

@@ -4,8 +4,8 @@
 import type { Grid, Sizes, Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
 import type { Letter } from "../attention.ts";
-import { NEVER, onPage, range, type Source } from "./cache.ts";
-import { combine, type Decoded, headsAtOnce, layout } from "./splits.ts";
+import { isPaged, NEVER, onPage, range, type Source } from "./cache.ts";
+import { combine, type Decoded, headsAtOnce, layout, ownWgsl } from "./splits.ts";
 
 type S = Sizes<Letter>;
 
@@ -23,7 +23,7 @@ export function decodeVariants(kind: Decoded): Record<string, Variant<Letter>> {
 
 /**
  * Four passes without a barrier: scores of four slots a thread, softmax of a split a thread, four columns of a split's
- * sums a thread, combination. With `quad`, four lanes load a quarter each of what they share and pass it on.
+ * sums a thread, combination; three where there is one split. With `quad`, four lanes load a quarter each of what they share and pass it on.
  */
 function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   const at = layout(kind, 256);
@@ -83,7 +83,8 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
 }`;
   };
 
-  const sums = (s: S, { array, tiles, tile }: Source) => {
+  /** `store`: what becomes of the sums o0, o1 … of the heads. */
+  const sums = (s: S, { array, tiles, tile }: Source, store: (h: number) => string) => {
     const n = heads(s);
     const U = step(s);
     const shareAt = (j: string) =>
@@ -107,11 +108,75 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
       .join("\n    ")}
   }
   if (d4 >= D4) { return; }
-  ${range(n)
-    .map((h) => `partial[to + ${h}u * splits() * D4 + d4] = o${h};`)
-    .join("\n  ")}
+  ${range(n).map(store).join("\n  ")}
 }`;
   };
+  const columns = launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4)));
+  const toPartial = (h: number) => `partial[to + ${h}u * splits() * D4 + d4] = o${h};`;
+  const toResult = (h: number) => `finish(b, plane, head + ${h}u, d4, o${h});`;
+  /** One split, and the token's own key and value where they are not in the cache yet, to y. */
+  const finish = isPaged(kind)
+    ? `
+fn finish(b: u32, plane: u32, head: u32, d4: u32, sums: vec4f) {
+  let row = b * H + head;
+  y[row * D4 + d4] = inHead(sums / stats[row].y, d4);
+}`
+    : `${ownWgsl(kind)}
+fn finish(b: u32, plane: u32, head: u32, d4: u32, sums: vec4f) {
+  let row = b * H + head;
+  let some = filled(b) > 0u;
+  let mine = ownScore(b, row, plane);
+  let before = select(${NEVER}, stats[row].x, some);
+  let top = max(mine, before);
+  let weight = exp(mine - top);
+  let past = select(0.0, exp(before - top), some);
+  let all = weight + past * select(0.0, stats[row].y, some);
+  y[row * D4 + d4] = inHead((weight * own(1u, plane, d4) + past * sums) / all, d4);
+}`;
+  const sumsWgsl = (
+    s: S & { PAGES: number; PAGE: number },
+    store: typeof toPartial,
+    whole: boolean,
+  ) => `${at.wgsl(s)}${at.reading}
+const HEADS = ${heads(s)}u;
+const BLOCKS = H / HEADS;
+fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
+  return select(vec4f(), scores[i + min(n, length - 1u)], n < length);
+}${whole ? finish : ""}
+${at
+  .sources(s)
+  .map((source) => sums(s, source, store))
+  .join("\n")}
+${attribute}@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
+  let i = workgroupIndex(wg) * WG + local;
+  const COLUMNS = ${rounded("D4")};
+  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
+  let d4 = i % COLUMNS;
+  let split = i / COLUMNS % SPLITS;
+  let block = i / COLUMNS / SPLITS % BLOCKS;
+  let b = i / COLUMNS / SPLITS / BLOCKS % B;
+  let page = i / COLUMNS / SPLITS / BLOCKS / B;
+  if (${at.missing}) { return; }
+  ${at.place}
+  let slot = start + split * SPLIT;
+  let head = block * HEADS;
+  ${
+    whole
+      ? `if (count(b) == 0u) {
+    if (d4 < D4) { for (var h = head; h < head + HEADS; h++) { y[(b * H + h) * D4 + d4] = vec4f(); } }
+    return;
+  }
+  let length = (filled(b) + 3u) / 4u;`
+      : `if (slot >= filled(b)) { return; }
+  let length = min(SPLIT4, (filled(b) - slot + 3u) / 4u);`
+  }
+  let plane = b * K + head / GROUP;
+  let lane = local % 4u;
+  let from4 = (b * H + head) * slots4() + slot / 4u;
+  let to = ((b * H + head) * splits() + slot / SPLIT) * D4;
+  ${onPage(at.sources(s), ({ array }) => `sum_${array}(b, plane, head, split * SPLIT4, length, from4, to, d4, lane);`)}
+}`;
 
   return {
     suits: "cpu",
@@ -185,44 +250,22 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
 }`,
       },
       {
+        when: (s) => !at.one(s),
         overPages: at.overPages,
         mostPages: MOST_PAGES,
         writes: ["partial"],
-        ...launch((s) => at.pages(s) * s.B * (s.H / heads(s)) * at.splits(s) * round(ceilDiv(s.D, 4))),
-        wgsl: (s) => `${at.wgsl(s)}${at.reading}
-const HEADS = ${heads(s)}u;
-const BLOCKS = H / HEADS;
-fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
-  return select(vec4f(), scores[i + min(n, length - 1u)], n < length);
-}
-${at
-  .sources(s)
-  .map((source) => sums(s, source))
-  .join("\n")}
-${attribute}@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
-  let i = workgroupIndex(wg) * WG + local;
-  const COLUMNS = ${rounded("D4")};
-  let SPLITS = ${at.overPages ? `${at.splits(s)}u` : "splits()"};
-  let d4 = i % COLUMNS;
-  let split = i / COLUMNS % SPLITS;
-  let block = i / COLUMNS / SPLITS % BLOCKS;
-  let b = i / COLUMNS / SPLITS / BLOCKS % B;
-  let page = i / COLUMNS / SPLITS / BLOCKS / B;
-  if (${at.missing}) { return; }
-  ${at.place}
-  let slot = start + split * SPLIT;
-  if (slot >= filled(b)) { return; }
-  let length = min(SPLIT4, (filled(b) - slot + 3u) / 4u);
-  let head = block * HEADS;
-  let plane = b * K + head / GROUP;
-  let lane = local % 4u;
-  let from4 = (b * H + head) * slots4() + slot / 4u;
-  let to = ((b * H + head) * splits() + slot / SPLIT) * D4;
-  ${onPage(at.sources(s), ({ array }) => `sum_${array}(b, plane, head, split * SPLIT4, length, from4, to, d4, lane);`)}
-}`,
+        ...columns,
+        wgsl: (s) => sumsWgsl(s, toPartial, false),
       },
-      combine(kind, 256),
+      { when: (s) => !at.one(s), ...combine(kind, 256) },
+      // a dispatch less where there is but one split: a window's ring, a first page
+      {
+        when: at.one,
+        overPages: at.overPages,
+        mostPages: MOST_PAGES,
+        ...columns,
+        wgsl: (s) => sumsWgsl(s, toResult, true),
+      },
     ],
   };
 }

@@ -72,6 +72,8 @@ export function layout(kind: Decoded, split: number) {
         : { scratch: {}, views: {}, passes: [] },
     /** Slots of the source that a pass sees. */
     slots: (s: S & { PAGE: number }) => (overPages ? s.PAGE : slots.size(s)),
+    /** All slots make one split, whose sums are the result. */
+    one: (s: S) => slots.size(s) <= split,
     /** Splits of a plane of that source. */
     splits: (s: S & { PAGE: number }) => (overPages ? s.PAGE / split : splits.size(s)),
     sources: (s: { PAGES: number }): Source[] =>
@@ -98,6 +100,18 @@ fn filled(b: u32) -> u32 {
   };
 }
 
+/** WGSL: the token's own key (kind 0) or value (kind 1), which are not in the ring yet, and its score. */
+export const ownWgsl = (kind: Decoded): string => `
+fn own(kind: u32, plane: u32, d4: u32) -> vec4f {
+  let at = ((kind * B * K + plane) * D4 + d4) * 16u;
+  return vec4f(chunk[at], chunk[at + 4u], chunk[at + 8u], chunk[at + 12u]);
+}
+fn ownScore(b: u32, row: u32, plane: u32) -> f32 {
+  var sum = 0.0;
+  for (var k = 0u; k < D4; k++) { sum += dot(queryAt(row * D4, k), own(0u, plane, k)); }
+  return ${kind === "sinks" ? `select(sum * SCALE, ${NEVER}, position(b) < S)` : "sum * SCALE"};
+}`;
+
 /** Small enough that both cores of a small launch have work. */
 const workgroupOf = (threads: number): number => (threads < 256 ? 4 : 16);
 /** One dispatch: y from every split's sums. The token's own key and value, if not in the cache yet, are one more split. */
@@ -105,15 +119,7 @@ export const combine = (kind: Decoded, split: number): Pass<Letter> => ({
   workgroup: ({ B, H, D }) => workgroupOf(B * H * ceilDiv(D, 4)),
   grid: ({ B, H, D }) => ceilDiv(B * H * ceilDiv(D, 4), workgroupOf(B * H * ceilDiv(D, 4))),
   wgsl: (s) => `${layout(kind, split).wgsl(s)}
-${
-  !isPaged(kind)
-    ? `// the token's own key (kind 0) or value (kind 1)
-fn own(kind: u32, plane: u32, d4: u32) -> vec4f {
-  let at = ((kind * B * K + plane) * D4 + d4) * 16u;
-  return vec4f(chunk[at], chunk[at + 4u], chunk[at + 8u], chunk[at + 12u]);
-}`
-    : ""
-}
+${isPaged(kind) ? "" : ownWgsl(kind)}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
@@ -127,9 +133,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ${
     !isPaged(kind)
       ? `let plane = b * K + row % H / GROUP;
-  var mine = 0.0;
-  for (var k = 0u; k < D4; k++) { mine += dot(queryAt(row * D4, k), own(0u, plane, k)); }
-  ${kind === "sinks" ? `mine = select(mine * SCALE, ${NEVER}, position(b) < S);` : "mine *= SCALE;"}
+  let mine = ownScore(b, row, plane);
   var top = mine;`
       : `var top = ${NEVER};`
   }
