@@ -5,7 +5,7 @@ import { type Fit, foundNumber, searches } from "./fits.ts";
 import { kernelAnswer, targetAnswer } from "./kernels/table.ts";
 import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
 import type { Results } from "./row.ts";
-import { formatBytes, formatCount } from "./units.ts";
+import { formatBytes, formatCount, show } from "./units.ts";
 
 /** A table that answers a question. */
 export interface Answer {
@@ -83,9 +83,6 @@ function fitAnswer(fits: readonly Fit[], searched: Fit["searched"]): Answer | nu
     ]),
   };
 }
-
-const show = <T>(value: T | null, format: (value: T) => string): string =>
-  value === null ? "–" : format(value);
 
 /** Fewer repetitions than this say little of their spread. */
 const FEW_REPETITIONS = 5;

@@ -217,32 +217,28 @@ export function testsOf(options: BenchOptions): Test[] {
 function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions): void {
   if (given.kernel && !given.kernels)
     throw new UsageError("--kernel: found no --kernels beside it, wanted one");
+  const alone = (mode: string, others: Record<string, unknown>) => {
+    for (const [flag, value] of Object.entries(others))
+      if (value) throw new UsageError(`${mode}, found ${flag} beside it`);
+  };
+  const { nPrompt, nGen, pg, repetitions } = given;
+  const ofTests = { "-p": nPrompt, "-n": nGen, "-pg": pg, "-r": repetitions };
   if (given.kernels) {
-    for (const [flag, value] of [
-      ["-p", given.nPrompt],
-      ["-n", given.nGen],
-      ["-pg", given.pg],
-      ["-d", given.nDepth],
-      ["-npl", given.nParallel],
-      ["-ub", given.ubatchSize],
-      ["-r", given.repetitions],
-      ["--curve", given.curve],
-      ["--fit", given.fit],
-      ["--quality", given.quality],
-    ] as const)
-      if (value) throw new UsageError(`--kernels runs no tests, found ${flag} beside it`);
+    alone("--kernels runs no tests", {
+      ...ofTests,
+      "-d": given.nDepth,
+      "-npl": given.nParallel,
+      "-ub": given.ubatchSize,
+      "--curve": given.curve,
+      "--fit": given.fit,
+      "--quality": given.quality,
+    });
   }
   if (given.fitSeconds && !fit) throw new UsageError("--fit-seconds: found no --fit beside it, wanted one");
   if (fit && fit.context < LEAST_CONTEXT)
     throw new UsageError(`--fit: found -d ${fit.context}, wanted at least ${LEAST_CONTEXT} tokens a stream`);
   if (curve === null) return;
-  for (const [flag, value] of [
-    ["-p", given.nPrompt],
-    ["-n", given.nGen],
-    ["-pg", given.pg],
-    ["-r", given.repetitions],
-  ] as const)
-    if (value) throw new UsageError(`--curve streams a text once to the largest -d, found ${flag} beside it`);
+  alone("--curve streams a text once to the largest -d", ofTests);
   if (fill === "random")
     throw new UsageError("--curve streams a text, found --fill random beside it, wanted --fill text");
   const depth = Math.max(...genDepths);

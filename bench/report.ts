@@ -20,7 +20,7 @@ import {
   type Status,
   theoryBytes,
 } from "./row.ts";
-import { formatBytes, formatNs, formatParameters } from "./units.ts";
+import { formatBytes, formatNs, formatParameters, show } from "./units.ts";
 
 /** One file that opens from disk: styles and charts inside, no script, nothing fetched. */
 export function reportHtml(results: Results, claims: readonly Judged[] = []): string {
@@ -356,10 +356,6 @@ ${rows.map((row) => html`<tr class="${row.status}">${columns.map(({ kind, cell }
 function speed(row: Row): string {
   if (row.status !== "ok") return row.reason ? `${row.status}: ${row.reason}` : row.status;
   return rateText(row) ?? "–";
-}
-
-function show<T>(value: T | null | undefined, format: (value: T) => string): string {
-  return value === null || value === undefined ? "–" : format(value);
 }
 
 function environmentSection(environment: Environment): Html {

@@ -12,6 +12,10 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(2)} ${units[unit]}`;
 }
 
+/** A figure in words, a dash where there is none. */
+export const show = <T>(value: T | null | undefined, format: (value: T) => string): string =>
+  value === null || value === undefined ? "–" : format(value);
+
 export const GIB = 2 ** 30;
 
 /** A number of things: 1,048,576. Below ten what is no whole number keeps a fraction. */

@@ -186,6 +186,10 @@ export function bindingSpec(binding: Binding, s: Sizes): Spec {
   return axis < 0 ? { shape, type, layout } : { shape, type, layout, pagedAxis: axis };
 }
 
+/** The letter along which what it binds is paged, if anything is. */
+export const pagedLetter = (kernel: AnyKernel): string | undefined =>
+  (Object.values(kernel.bindings) as Binding[]).find(({ paged }) => paged)?.paged;
+
 /** A variant's private scratch as a binding. */
 export const scratchBinding = (shape: readonly Axis<string>[], access: Access): Binding => ({
   access,
@@ -214,10 +218,10 @@ export function defaultVariant(
   return name;
 }
 
-export const describe = (s: Sizes): string =>
+export const describe = (s: Sizes, between = ", "): string =>
   Object.entries(s)
     .map(([letter, n]) => `${letter}=${n}`)
-    .join(", ");
+    .join(between);
 
 const named = (text: string, identifier: string): boolean => new RegExp(`\\b${identifier}\\b`).test(text);
 

@@ -1,7 +1,7 @@
 // The ledger: a machine that allocates nothing and counts. With the variants of a GPU machine it says what that machine
 // will hold and do, to the byte; with the defaults it estimates.
 
-import { cost } from "./kernel.ts";
+import { type Cost, cost } from "./kernel.ts";
 import type { Machine, Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
@@ -59,11 +59,13 @@ export class Ledger implements Machine {
   submit(runs: readonly Run[]): void {
     for (const { plan, dispatches } of runs) {
       this.dispatches += dispatches.length;
-      for (const op of plan.ops) {
-        const { flops, bytes } = cost(op.kernel, currentSizes(op));
-        this.flops += flops;
-        this.bytesMoved += bytes;
-      }
+      for (const op of plan.ops) this.ran(cost(op.kernel, currentSizes(op)));
     }
+  }
+
+  /** Counts what one op costs. */
+  protected ran({ flops, bytes }: Cost): void {
+    this.flops += flops;
+    this.bytesMoved += bytes;
   }
 }

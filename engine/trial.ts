@@ -1,7 +1,14 @@
 // Variants of one kernel at the same sizes, on synthetic buffers: what a race and a benchmark time by turns.
 
 import type { GpuMachine } from "./gpu.ts";
-import { type AnyKernel, type Binding, bindingSpec, constantsKey, type Sizes } from "./kernel.ts";
+import {
+  type AnyKernel,
+  type Binding,
+  bindingSpec,
+  constantsKey,
+  pagedLetter,
+  type Sizes,
+} from "./kernel.ts";
 import type { Run } from "./machine.ts";
 import { record } from "./plan.ts";
 import { elements, pageSpec, pagesFor, type Storage, storedBytes, type Tensor } from "./tensor.ts";
@@ -9,6 +16,19 @@ import { Workspace } from "./workspace.ts";
 
 /** Slots of a cache where the sizes, recorded over an empty one, name none. */
 const SLOTS = 1024;
+
+/** A tensor for a binding at these sizes, in storages of its own. Throws where a cache is no whole number of pages. */
+export function standIn(label: string, binding: Binding, s: Sizes): Tensor {
+  const spec = bindingSpec(binding, s);
+  // not scratch: what is private to a variant is told apart by that
+  const storage = (bytes: number): Storage => ({ category: "state", label, bytes });
+  if (!binding.paged) return { label, spec, offset: 0, storages: [storage(storedBytes(spec))] };
+  const pages = pagesFor(s[binding.paged]!);
+  if (pages.reduce((a, b) => a + b, 0) !== s[binding.paged])
+    throw new Error(`${label}: ${s[binding.paged]} slots are no whole number of pages`);
+  const storages = pages.map((slots) => storage(storedBytes(pageSpec(spec, slots))));
+  return { label, spec, offset: 0, storages, pages };
+}
 
 export class Trial {
   /** With a full cache. */
@@ -31,22 +51,12 @@ export class Trial {
   private constructor(machine: GpuMachine, kernel: AnyKernel, sizes: Sizes) {
     this.#machine = machine;
     this.#kernel = kernel;
+    const letter = pagedLetter(kernel);
+    const capacity = letter ? pagesFor(sizes[letter] || SLOTS).reduce((a, b) => a + b, 0) : 0;
+    this.sizes = letter ? { ...sizes, [letter]: capacity } : sizes;
     const bindings = Object.entries(kernel.bindings) as [string, Binding][];
-    const pages = (letter: string) => pagesFor(sizes[letter] || SLOTS);
-    const grown = bindings.flatMap(([, { paged }]) =>
-      paged ? [[paged, pages(paged).reduce((a, b) => a + b, 0)]] : [],
-    );
-    this.sizes = { ...sizes, ...Object.fromEntries(grown) };
     this.#tensors = Object.fromEntries(
-      bindings.map(([label, binding]) => {
-        const spec = bindingSpec(binding, this.sizes);
-        const slots = binding.paged && pages(binding.paged);
-        const bytes = slots ? slots.map((n) => storedBytes(pageSpec(spec, n))) : [storedBytes(spec)];
-        const storages = bytes.map(
-          (bytes): Storage => ({ category: "scratch", label: `trial ${label}`, bytes }),
-        );
-        return [label, { label, spec, offset: 0, storages, ...(slots && { pages: slots }) }];
-      }),
+      bindings.map(([label, binding]) => [label, standIn(label, binding, this.sizes)]),
     );
     this.#storages = Object.values(this.#tensors).flatMap((t) => t.storages);
   }

@@ -234,8 +234,8 @@ const casesOf: Record<keyof Patterns, readonly Partial<Sizes<Letter>>[]> = {
   ],
   local: [
     { B: 3, T: 1, H: 3, K: 1, D: 10, Y: 36, N: 512, W: 7 },
-    // a window of more than a split, over pages
     { B: 3, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 512, W: 13 },
+    // a window of more than a split, over pages
     { B: 2, T: 1, H: 4, K: 2, D: 6, Y: 32, N: 4608, W: 301 },
     { B: 3, T: 37, H: 4, K: 2, D: 6, Y: 32, N: 512, W: 13 },
     { B: 1, T: 5, H: 2, K: 1, D: 6, Y: 16, N: 2304, W: 600 },

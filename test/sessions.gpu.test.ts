@@ -8,14 +8,12 @@ import type { Session } from "../engine/session.ts";
 import type { StreamOptions } from "../engine/stream.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { urlSource } from "../models/source.ts";
-import { goldens } from "./tools/folders.ts";
-import { hybrids, smallHybrid } from "./tools/hybrids.ts";
+import { goldens, loadModel } from "./tools/folders.ts";
+import { hybrids } from "./tools/hybrids.ts";
 
 /** The golden of this name, or a hybrid with seeded weights. */
-function open(on: Engine, name: string): Promise<Model> {
-  if (hybrids.includes(name)) return on.random(smallHybrid(name), 1, { tune: false });
-  return on.load(urlSource(new URL(`/test/goldens/${name}/`, location.href)), { tune: false });
-}
+const open = (on: Engine, name: string): Promise<Model> =>
+  loadModel(on, name, (golden) => urlSource(new URL(`/test/goldens/${golden}/`, location.href)));
 
 let engine: Engine;
 let cpu: Engine;

@@ -10,15 +10,8 @@ import {
   type Sizes,
 } from "../../engine/kernel.ts";
 import { record } from "../../engine/plan.ts";
-import {
-  type Data,
-  elements,
-  pageSpec,
-  pagesFor,
-  type Storage,
-  storedBytes,
-  type Tensor,
-} from "../../engine/tensor.ts";
+import { type Data, elements, type Storage, type Tensor } from "../../engine/tensor.ts";
+import { standIn } from "../../engine/trial.ts";
 import { Workspace, whole } from "../../engine/workspace.ts";
 
 /** Uniform in [-1, 1), the same on every machine. */
@@ -82,7 +75,7 @@ export async function execute(
   const tensors: Record<string, Tensor> = {};
   const storages: Storage[] = [];
   for (const [name, binding] of bindings) {
-    tensors[name] = tensorFor(`${kernel.name}.${name}`, binding, s);
+    tensors[name] = standIn(`${kernel.name}.${name}`, binding, s);
     storages.push(...tensors[name].storages);
   }
   machine.variants.verdicts.set(constantsKey(kernel, s), variant);
@@ -113,17 +106,6 @@ export async function execute(
     workspace.destroy();
     machine.free(storages);
   }
-}
-
-function tensorFor(label: string, binding: Binding, s: Sizes): Tensor {
-  const spec = bindingSpec(binding, s);
-  const storage = (bytes: number): Storage => ({ category: "state", label, bytes });
-  if (!binding.paged) return { label, spec, offset: 0, storages: [storage(storedBytes(spec))] };
-  const pages = pagesFor(s[binding.paged]!);
-  if (pages.reduce((a, b) => a + b, 0) !== s[binding.paged])
-    throw new Error(`${label}: ${s[binding.paged]} slots are no whole number of pages`);
-  const storages = pages.map((slots) => storage(storedBytes(pageSpec(spec, slots))));
-  return { label, spec, offset: 0, storages, pages };
 }
 
 /** Differences by binding; u32 outputs must be equal. Throws where something cannot run. */

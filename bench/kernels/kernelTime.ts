@@ -58,6 +58,6 @@ export interface Target {
 export const isReached = ({ wanted, most, found }: Target): boolean =>
   found !== null && (most ? found <= wanted : found >= wanted);
 
-/** A name, and the arguments of a kernel's name or its beginning: `linear` takes in `linear[norm]`. */
+/** Is it one of these, by its whole name or by what stands before its options? `linear` takes in `linear[norm]`; none, all. */
 export const isNamed = (kernel: { name: string }, names: readonly string[]): boolean =>
   names.length === 0 || names.some((name) => kernel.name === name || kernel.name.startsWith(`${name}[`));

@@ -1,12 +1,13 @@
 // Times every variant of a kernel at one size, by turns, once it has passed its cases.
 
 import type { GpuMachine } from "../../engine/gpu.ts";
-import { type AnyKernel, cost, eligible, type Sizes } from "../../engine/kernel.ts";
+import { type AnyKernel, cost, describe, eligible, type Sizes } from "../../engine/kernel.ts";
 import { Trial } from "../../engine/trial.ts";
 import { failure } from "../failure.ts";
+import type { Roof } from "../meters/roof.ts";
 import { median } from "../stats.ts";
 import { DEFAULT_TOLERANCE, runCase } from "./kernelCase.ts";
-import type { KernelTime, Roofs } from "./kernelTime.ts";
+import type { KernelTime } from "./kernelTime.ts";
 import type { Shape } from "./shapes.ts";
 
 /** Rounds: what disturbs the machine disturbs all variants. */
@@ -26,24 +27,23 @@ export interface Passed {
 
 export class KernelBench {
   readonly #machine: GpuMachine;
-  readonly #roofs: Roofs;
-  /** Leave out what is not meant for this class of adapter. */
-  readonly #suitable: boolean;
+  readonly #roof: Roof;
   readonly #passed = new Map<string, Passed>();
 
-  constructor(machine: GpuMachine, roofs: Roofs, suitable: boolean) {
+  constructor(machine: GpuMachine, roof: Roof) {
     this.#machine = machine;
-    this.#roofs = roofs;
-    this.#suitable = suitable;
+    this.#roof = roof;
   }
 
-  /** A row a variant; one that cannot be run or does not pass says why. */
-  async measure({ kernel, sizes, usedBy }: Shape): Promise<KernelTime[]> {
-    const machine = this.#machine;
-    const names = this.#variants(kernel, sizes);
+  /**
+   * A row a variant; one that cannot be run or does not pass says why. `suitable`: leaves out what is not meant for this
+   * class of adapter.
+   */
+  async measure({ kernel, sizes, usedBy }: Shape, suitable: boolean): Promise<KernelTime[]> {
+    const names = this.#variants(kernel, sizes, suitable);
     const row = (variant: string, sizes: Sizes): KernelTime => ({
       kernel: kernel.name,
-      sizes: spelled(sizes),
+      sizes: describe(sizes, " "),
       used_by: usedBy,
       variant,
       suits: kernel.variants[variant]!.suits,
@@ -63,7 +63,7 @@ export class KernelBench {
     });
     let trial: Trial;
     try {
-      trial = await Trial.open(machine, kernel, sizes);
+      trial = await Trial.open(this.#machine, kernel, sizes);
     } catch (error) {
       const failed = failure(error, "preflight");
       return names.map((name) => ({ ...row(name, sizes), ...failed }));
@@ -98,7 +98,7 @@ export class KernelBench {
         for (const { row, times, rounds, samples } of runners)
           if (round < rounds) samples.push(await trial.time(row.variant, times));
       }
-      for (const { row, samples } of runners) Object.assign(row, figures(row, samples, this.#roofs));
+      for (const { row, samples } of runners) Object.assign(row, figures(row, samples, this.#roof));
       const best = Math.min(...runners.map(({ row }) => row.min_ns!));
       for (const { row } of runners) row.won = row.min_ns === best;
       return rows;
@@ -107,11 +107,11 @@ export class KernelBench {
     }
   }
 
-  #variants(kernel: AnyKernel, sizes: Sizes): string[] {
+  #variants(kernel: AnyKernel, sizes: Sizes, suitable: boolean): string[] {
     const { features, suits } = this.#machine.variants;
     const names = eligible(kernel, sizes, features);
-    const suitable = names.filter((name) => ["any", suits].includes(kernel.variants[name]!.suits));
-    return this.#suitable && suitable.length > 0 ? suitable : names;
+    const fitting = names.filter((name) => ["any", suits].includes(kernel.variants[name]!.suits));
+    return suitable && fitting.length > 0 ? fitting : names;
   }
 
   /** Its cases against the reference, once a variant. */
@@ -130,10 +130,10 @@ export class KernelBench {
           passed.nmse = Math.max(passed.nmse, nmse);
           // not <=: NaN is no pass
           if (!(nmse <= bound.nmse && largest <= bound.largest))
-            passed.fault ??= `${binding} at ${spelled(sizes)} differs from the reference: NMSE ${nmse.toExponential(1)}, largest ${largest.toExponential(1)}; wanted ${bound.nmse} and ${bound.largest}`;
+            passed.fault ??= `${binding} at ${describe(sizes, " ")} differs from the reference: NMSE ${nmse.toExponential(1)}, largest ${largest.toExponential(1)}; wanted ${bound.nmse} and ${bound.largest}`;
         }
       } catch (error) {
-        passed.fault ??= `at ${spelled(sizes)}: ${(error as Error).message}`;
+        passed.fault ??= `at ${describe(sizes, " ")}: ${(error as Error).message}`;
       }
     }
     return passed;
@@ -143,10 +143,10 @@ export class KernelBench {
 function figures(
   { bytes, flops, dispatches }: KernelTime,
   samples: readonly number[],
-  { read_gbs, gflops, dispatch_ns }: Roofs,
+  { readGbs, gflops, dispatchNs }: Roof,
 ) {
   const min_ns = 1e6 * Math.min(...samples);
-  const roof_ns = Math.max(bytes / read_gbs, flops / gflops) + dispatches! * dispatch_ns;
+  const roof_ns = Math.max(bytes / readGbs, flops / gflops) + dispatches! * dispatchNs;
   return {
     rounds: samples.length,
     min_ns,
@@ -157,8 +157,3 @@ function figures(
     of_roof: roof_ns / min_ns,
   };
 }
-
-const spelled = (sizes: Sizes): string =>
-  Object.entries(sizes)
-    .map(([letter, n]) => `${letter}=${n}`)
-    .join(" ");

@@ -8,7 +8,7 @@ import { linear } from "../../kernels/linear.ts";
 import { linearAttention } from "../../kernels/linearAttention.ts";
 import { range, sharedWgsl, valueText } from "../../kernels/recurrence/common.ts";
 import type { RecurrenceLetter } from "../../kernels/recurrence.ts";
-import { siluWgsl, timeScratch, timeSteps } from "../../kernels/scan/common.ts";
+import { main, siluWgsl, timeScratch, timeSteps } from "../../kernels/scan/common.ts";
 import { type Letter as ScanLetter, selectiveScan } from "../../kernels/selectiveScan.ts";
 
 export interface Rival {
@@ -17,9 +17,6 @@ export interface Rival {
   /** The rival's name there. */
   rival: string;
 }
-
-const main = `@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
 /** Lanes of a workgroup that adds up so many numbers: halved again and again, they must end in one. */
 const lanesFor = (numbers: number) => 2 ** Math.ceil(Math.log2(numbers));

@@ -3,6 +3,7 @@
 import type { GpuMachine } from "../../engine/gpu.ts";
 import { allKernels } from "../../kernels/index.ts";
 import type { Roof } from "../meters/roof.ts";
+import type { Emit } from "../run.ts";
 import { isNamed, type KernelTime, type Roofs, type Target } from "./kernelTime.ts";
 import { KernelBench } from "./measure.ts";
 import { type Ran, type Shape, shapesOf } from "./shapes.ts";
@@ -22,31 +23,30 @@ export type KernelEvent =
   /** All variants at one shape. */
   | { type: "kernel"; times: KernelTime[] }
   /** What must be reached, in the end. */
-  | { type: "targets"; targets: Target[] }
-  | { type: "step"; test: string | null; what: string };
+  | { type: "targets"; targets: Target[] };
 
 export async function benchKernels(
   machine: GpuMachine,
-  { readGbs, gflops, dispatchNs }: Roof,
+  roof: Roof,
   models: readonly Ran[],
   { names, quick }: KernelsWanted,
-  emit: (event: KernelEvent) => void | Promise<void>,
+  emit: Emit,
 ): Promise<void> {
-  const roofs: Roofs = { read_gbs: readGbs, gflops, dispatch_ns: dispatchNs };
-  await emit({ type: "roofs", roofs });
+  const { readGbs, gflops, dispatchNs } = roof;
+  await emit({ type: "roofs", roofs: { read_gbs: readGbs, gflops, dispatch_ns: dispatchNs } });
   const kernels = allKernels.filter((kernel) => isNamed(kernel, names));
   const shapes = (await shapesOf(kernels, machine.variants, models)).filter(
     ({ usedBy }) => !quick || usedBy.some((by) => by !== "case"),
   );
   await emit({ type: "shapes", count: shapes.length });
-  const bench = new KernelBench(machine, roofs, quick);
+  const bench = new KernelBench(machine, roof);
   for (const shape of shapes) {
     await emit({ type: "step", test: titleOf(shape), what: "timing" });
-    await emit({ type: "kernel", times: await bench.measure(shape) });
+    await emit({ type: "kernel", times: await bench.measure(shape, quick) });
   }
   if (names.length > 0) return;
   const onFigure = (figure: string) => emit({ type: "step", test: figure, what: "timing" });
-  await emit({ type: "targets", targets: await findTargets(machine, roofs, onFigure) });
+  await emit({ type: "targets", targets: await findTargets({ machine, roof, bench }, onFigure) });
 }
 
 const titleOf = ({ kernel, usedBy }: Shape): string => `${kernel.name}, ${usedBy[0]}`;

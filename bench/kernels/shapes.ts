@@ -1,6 +1,6 @@
 // At which sizes a kernel is timed: its own cases, and what the models run it at.
 
-import { type AnyKernel, type Binding, constantsKey, type Sizes } from "../../engine/kernel.ts";
+import { type AnyKernel, constantsKey, pagedLetter, type Sizes } from "../../engine/kernel.ts";
 import type { VariantTable } from "../../engine/machine.ts";
 import type { Architecture } from "../../engine/model.ts";
 import { usedBy } from "../meters/theory.ts";
@@ -25,9 +25,6 @@ const keyOf = ({ kernel, sizes }: Pick<Shape, "kernel" | "sizes">): string => {
   const paged = pagedLetter(kernel);
   return `${constantsKey(kernel, sizes)} ${paged && sizes[paged]}`;
 };
-
-const pagedLetter = (kernel: AnyKernel): string | undefined =>
-  (Object.values(kernel.bindings) as Binding[]).find(({ paged }) => paged)?.paged;
 
 /** The shapes of these kernels, each once: cases first, then models in order. A cache is as long as its test is deep. */
 export async function shapesOf(

@@ -1,14 +1,13 @@
 // Kernels timed by themselves, as a table of text and as lines of progress.
 
 import type { Answer } from "../answers.ts";
-import { formatNs } from "../units.ts";
+import { formatNs, show } from "../units.ts";
 import { isReached, type KernelTime, type Roofs, type Target } from "./kernelTime.ts";
 
 const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
 
 /** Figures to three places: 0.0123, 4.56, 789. */
-const figure = (value: number | null): string =>
-  value === null ? "–" : String(Number(value.toPrecision(3)));
+const figure = (value: number): string => String(Number(value.toPrecision(3)));
 
 export function kernelAnswer(kernels: readonly KernelTime[], roofs: Roofs | undefined): Answer | null {
   if (kernels.length === 0 || !roofs) return null;
@@ -39,14 +38,14 @@ export function kernelAnswer(kernels: readonly KernelTime[], roofs: Roofs | unde
       found.sizes,
       found.used_by.join(", "),
       `${found.variant}${found.suits === "any" ? "" : ` (${found.suits})`}`,
-      found.min_ns === null ? "–" : formatNs(found.min_ns),
-      found.median_ns === null ? "–" : formatNs(found.median_ns),
+      show(found.min_ns, formatNs),
+      show(found.median_ns, formatNs),
       String(found.rounds),
-      found.dispatches === null ? "–" : String(found.dispatches),
-      figure(found.gbs),
-      figure(found.gflops),
-      found.of_roof === null ? "–" : percent(found.of_roof),
-      found.nmse === null ? "–" : found.nmse.toExponential(1),
+      show(found.dispatches, String),
+      show(found.gbs, figure),
+      show(found.gflops, figure),
+      show(found.of_roof, percent),
+      show(found.nmse, (nmse) => nmse.toExponential(1)),
       found.status === "ok" ? (found.won ? "won" : "") : `${found.status}: ${found.reason}`,
     ]),
   };
@@ -68,7 +67,7 @@ export function targetAnswer(targets: readonly Target[]): Answer | null {
     rows: targets.map((target) => [
       target.figure,
       `${target.most ? "≤" : "≥"} ${target.wanted}`,
-      figure(target.found),
+      show(target.found, figure),
       target.found === null ? "not found" : isReached(target) ? "reached" : "missed",
       target.how,
     ]),

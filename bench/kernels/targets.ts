@@ -3,6 +3,7 @@
 import type { GpuMachine } from "../../engine/gpu.ts";
 import type { AnyKernel, Sizes } from "../../engine/kernel.ts";
 import { Ledger } from "../../engine/ledger.ts";
+import type { Model } from "../../engine/model.ts";
 import { Session } from "../../engine/session.ts";
 import { attention } from "../../kernels/attention.ts";
 import { linear } from "../../kernels/linear.ts";
@@ -10,14 +11,22 @@ import { scanColumns } from "../../kernels/selectiveScan.ts";
 import type { Config } from "../../models/config.ts";
 import { loadRandom, openConfig } from "../../models/load.ts";
 import { failure } from "../failure.ts";
+import type { Roof } from "../meters/roof.ts";
 import { sketch, theoryOf } from "../meters/theory.ts";
 import { median } from "../stats.ts";
+import type { Test } from "../tests.ts";
 import { generateTimed, prefillTimed } from "../timed.ts";
-import type { KernelTime, Roofs, Target } from "./kernelTime.ts";
-import { KernelBench } from "./measure.ts";
+import type { KernelTime, Target } from "./kernelTime.ts";
+import type { KernelBench } from "./measure.ts";
 import { rivals } from "./rivals.ts";
 
-type Find = (machine: GpuMachine, roofs: Roofs) => Promise<{ found: number; how: string }>;
+/** What figures are found with. */
+interface Place {
+  machine: GpuMachine;
+  roof: Roof;
+  bench: KernelBench;
+}
+type Find = (place: Place) => Promise<{ found: number; how: string }>;
 
 interface Aim {
   figure: string;
@@ -26,8 +35,8 @@ interface Aim {
   find: Find;
 }
 
-const timed = async (machine: GpuMachine, roofs: Roofs, kernel: AnyKernel, sizes: Sizes, suitable = true) => {
-  const times = await new KernelBench(machine, roofs, suitable).measure({ kernel, sizes, usedBy: [] });
+const timed = async ({ bench }: Place, kernel: AnyKernel, sizes: Sizes, suitable = true) => {
+  const times = await bench.measure({ kernel, sizes, usedBy: [] }, suitable);
   const bad = times.find(({ status }) => status !== "ok");
   if (bad) throw new Error(`${bad.kernel}/${bad.variant}: ${bad.reason}`);
   return times;
@@ -38,8 +47,8 @@ const fastest = (times: readonly KernelTime[]): KernelTime => times.find(({ won 
 /** The fastest of ours over one variant, at the same sizes and by turns. */
 const against =
   (kernel: AnyKernel, rival: string, sizes: Sizes): Find =>
-  async (machine, roofs) => {
-    const times = await timed(machine, roofs, kernel, sizes, false);
+  async (place) => {
+    const times = await timed(place, kernel, sizes, false);
     const theirs = times.find(({ variant }) => variant === rival)!;
     const best = times.filter((time) => time !== theirs).reduce((a, b) => (b.min_ns! < a.min_ns! ? b : a));
     return { found: theirs.min_ns! / best.min_ns!, how: `${best.variant} against ${rival}` };
@@ -51,54 +60,85 @@ const rival = (name: string, sizes: Sizes): Find => {
 };
 
 /** A share of the read roof: the least of several sizes. */
-const product: Find = async (machine, roofs) => {
+const product: Find = async (place) => {
   const sides = [512, 1024, 2048];
   const shares: number[] = [];
   for (const side of sides) {
-    const time = fastest(await timed(machine, roofs, linear({}), { M: 1, I: side, O: side, eps: 0 }));
-    shares.push(time.gbs! / roofs.read_gbs);
+    const time = fastest(await timed(place, linear({}), { M: 1, I: side, O: side, eps: 0 }));
+    shares.push(time.gbs! / place.roof.readGbs);
   }
   const how = sides.map((side, i) => `${side}x${side}: ${shares[i]!.toFixed(2)}`).join(", ");
   return { found: Math.min(...shares), how };
 };
 
 /** What the norm adds to the product that it is folded into. */
-const foldedNorm: Find = async (machine, roofs) => {
+const foldedNorm: Find = async (place) => {
   const sizes = { M: 1, I: 1024, O: 1024, eps: 1e-6 };
-  const bare = fastest(await timed(machine, roofs, linear({}), { ...sizes, eps: 0 }));
-  const norm = fastest(await timed(machine, roofs, linear({ norm: true }), sizes));
+  const bare = fastest(await timed(place, linear({}), { ...sizes, eps: 0 }));
+  const norm = fastest(await timed(place, linear({ norm: true }), sizes));
   return { found: norm.min_ns! / bare.min_ns! - 1, how: `${norm.variant} against ${bare.variant}` };
 };
 
 const TOKENS = 32;
 const ROUNDS = 9;
 
+/** Milliseconds of a prompt, or of tokens generated, from an empty session: the fastest of the rounds. */
+async function fastestMs(
+  session: Session,
+  machine: GpuMachine,
+  { n_prompt, n_gen }: Pick<Test, "n_prompt" | "n_gen">,
+): Promise<number> {
+  const prompt = new Array<number>(Math.max(1, n_prompt)).fill(1);
+  let ms = Number.POSITIVE_INFINITY;
+  // the first compiles
+  for (let round = 0; round <= ROUNDS; round++) {
+    await session.reset();
+    let timed = await prefillTimed(session, machine, [prompt]);
+    if (n_gen > 0) timed = await generateTimed(session, n_gen);
+    if (round > 0) ms = Math.min(ms, timed.ended - timed.started);
+  }
+  return ms;
+}
+
+/** Tests whose times are predicted, in sessions of this chunk. */
+const CHUNK = 256;
+const STEPS = { n_prompt: 0, n_gen: TOKENS };
+const PREDICTED = { tg: STEPS, pp: { n_prompt: CHUNK, n_gen: 0 } };
+
+const theoryAt = ({ machine, roof }: Place, { architecture, config }: Model, sizes: typeof STEPS) =>
+  theoryOf(machine, architecture, config, { ...sizes, n_depth: 0, n_parallel: 1, n_ubatch: CHUNK }, roof);
+
+/** A model with seeded weights, and a session of it, while `work` lasts. */
+async function withSession<T>(
+  machine: GpuMachine,
+  config: Config,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const model = await loadRandom(machine, config, 1);
+  try {
+    const session = await Session.open(model, { chunk: CHUNK });
+    try {
+      return await work(session);
+    } finally {
+      session.destroy();
+    }
+  } finally {
+    model.destroy();
+  }
+}
+
 /** Bytes that a token must move, over its time: a share of the read roof. */
 const decode =
   (config: Config): Find =>
-  async (machine, roofs) => {
-    const model = await loadRandom(machine, config, 1);
-    try {
-      const session = await Session.open(model, { chunk: 1 });
-      await session.prefill([1]);
-      await generateTimed(session, 1);
-      let ms = Number.POSITIVE_INFINITY;
-      for (let round = 0; round < ROUNDS; round++) {
-        const { started, ended } = await generateTimed(session, TOKENS);
-        ms = Math.min(ms, (ended - started) / TOKENS);
-      }
-      session.destroy();
-      const test = { n_prompt: 0, n_gen: TOKENS, n_depth: 0, n_parallel: 1, n_ubatch: 1 };
-      const { bytesMoved } = await theoryOf(machine, model.architecture, model.config, test);
-      const bytes = bytesMoved / TOKENS;
+  (place) =>
+    withSession(place.machine, config, async (session) => {
+      const ms = (await fastestMs(session, place.machine, STEPS)) / TOKENS;
+      const bytes = (await theoryAt(place, session.model, STEPS)).bytesMoved / TOKENS;
       return {
-        found: bytes / (1e6 * ms) / roofs.read_gbs,
+        found: bytes / (1e6 * ms) / place.roof.readGbs,
         how: `${(bytes / 2 ** 20).toFixed(1)} MiB and ${ms.toFixed(2)} ms a token`,
       };
-    } finally {
-      model.destroy();
-    }
-  };
+    });
 
 /** Tokens in the cache: one, and as many as the pages hold that one dispatch reads on a software adapter. */
 const CACHED = [1, 512];
@@ -106,7 +146,7 @@ const CACHED = [1, 512];
 /** Dispatches that a layer more costs a token, the most at these lengths. */
 const perLayer =
   (config: (layers: number) => Config): Find =>
-  async ({ variants, maxBindingBytes }) => {
+  async ({ machine: { variants, maxBindingBytes } }) => {
     const dispatches = async (layers: number, tokens: number) => {
       const { architecture, config: sizes } = openConfig(config(layers));
       const ledger = new Ledger(variants, maxBindingBytes);
@@ -153,36 +193,19 @@ const scan = { B: 1, T: 256, E: 1024, N: 16, R: 64 };
 const keys = { B: 1, T: 1, H: 8, D: 64, Y: 512, N: 16_384 };
 const heads = { B: 1, T: 512, Hq: 8, Hk: 8, Dk: 64, Dv: 64, W: 1536 };
 
-/** Tests whose times are predicted. */
-const PREDICTED = { tg: { n_prompt: 0, n_gen: TOKENS }, pp: { n_prompt: 256, n_gen: 0 } };
-
 /** How far off the cost model is, in the median of these models' steps and prompts: predicted over measured, less 1. */
-const costModel: Find = async (machine, roofs) => {
-  const { read_gbs: readGbs, gflops } = roofs;
+const costModel: Find = async (place) => {
+  const { machine, roof } = place;
   const ratios: [what: string, ratio: number][] = [];
   for (const config of [llama(4), mamba(4), linearAttention(4), gru(2)]) {
-    const model = await loadRandom(machine, config, 1);
-    try {
-      const session = await Session.open(model, { chunk: PREDICTED.pp.n_prompt });
+    await withSession(machine, config, async (session) => {
       for (const [name, sizes] of Object.entries(PREDICTED)) {
-        const test = { ...sizes, n_depth: 0, n_parallel: 1, n_ubatch: session.chunk };
-        const theory = await theoryOf(machine, model.architecture, model.config, test, { readGbs, gflops });
-        const predictedNs = theory.workNs + theory.dispatches * roofs.dispatch_ns;
-        const prompt = new Array<number>(Math.max(1, sizes.n_prompt)).fill(1);
-        let ms = Number.POSITIVE_INFINITY;
-        // the first compiles
-        for (let round = 0; round <= ROUNDS; round++) {
-          await session.reset();
-          let timed = await prefillTimed(session, machine, [prompt]);
-          if (sizes.n_gen > 0) timed = await generateTimed(session, sizes.n_gen);
-          if (round > 0) ms = Math.min(ms, timed.ended - timed.started);
-        }
-        ratios.push([`${model.architecture.name} ${name}`, predictedNs / (1e6 * ms)]);
+        const { workNs, dispatches } = await theoryAt(place, session.model, sizes);
+        const predictedNs = workNs + dispatches * roof.dispatchNs;
+        const ms = await fastestMs(session, machine, sizes);
+        ratios.push([`${session.model.architecture.name} ${name}`, predictedNs / (1e6 * ms)]);
       }
-      session.destroy();
-    } finally {
-      model.destroy();
-    }
+    });
   }
   return {
     found: median(ratios.map(([, ratio]) => Math.abs(ratio - 1))),
@@ -239,8 +262,7 @@ const aims: readonly Aim[] = [
 
 /** All figures; one that cannot be had says why. */
 export async function findTargets(
-  machine: GpuMachine,
-  roofs: Roofs,
+  place: Place,
   onFigure: (figure: string) => void | Promise<void>,
 ): Promise<Target[]> {
   const out: Target[] = [];
@@ -248,7 +270,7 @@ export async function findTargets(
     await onFigure(figure);
     const aim = { figure, wanted, most };
     try {
-      out.push({ ...aim, ...(await find(machine, roofs)) });
+      out.push({ ...aim, ...(await find(place)) });
     } catch (error) {
       out.push({ ...aim, found: null, how: failure(error, "run").reason });
     }

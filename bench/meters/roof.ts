@@ -42,7 +42,8 @@ const SUMS = 65_536;
 /** Products of a tile in registers, so many sums at once; and what they take. */
 function multiplyAdder(sums: number, software: boolean): Candidate & { flops: number } {
   const [workgroups, workgroup] = software ? [64, 16] : [16_384, 64];
-  const each = (line: (i: number) => string) => Array.from({ length: sums }, (_, i) => line(i)).join(" ");
+  const each = (line: (i: number) => string, between = " ") =>
+    Array.from({ length: sums }, (_, i) => line(i)).join(between);
   return {
     workgroups,
     flops: 32 * sums * MULTIPLY_ADD_STEPS * workgroups * workgroup,
@@ -54,53 +55,30 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let m = w[0];
   ${each((i) => `var a${i} = vec4f(f32(id.x + ${i}u));`)}
   for (var i = 0u; i < ${MULTIPLY_ADD_STEPS}u; i++) { ${each((i) => `a${i} += m * a${i};`)} }
-  y[id.x % ${SUMS}u] = ${Array.from({ length: sums }, (_, i) => `a${i}`).join(" + ")};
+  y[id.x % ${SUMS}u] = ${each((i) => `a${i}`, " + ")};
 }`,
   };
 }
 
-const EMPTY = `
+const empty: Candidate = {
+  workgroups: 1,
+  code: `
 @group(0) @binding(0) var<storage, read> w: array<mat4x4f>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @compute @workgroup_size(4)
-fn main(@builtin(global_invocation_id) id: vec3u) { if (w[0][0].x == 1.0) { y[id.x] = vec4f(1.0); } }`;
+fn main(@builtin(global_invocation_id) id: vec3u) { if (w[0][0].x == 1.0) { y[id.x] = vec4f(1.0); } }`,
+};
 
-/** Each by the best of several kernels. Takes about a second; what it allocates is freed. */
-export const measureRoof = (device: GPUDevice, software: boolean): Promise<Roof> =>
-  onBuffers(device, software, async (bytes, best) => {
-    let readNs = Number.POSITIVE_INFINITY;
-    for (const owned of [true, false])
-      readNs = Math.min(readNs, await best(reader(bytes / TILE_BYTES, owned)));
-    let gflops = 0;
-    for (const sums of [1, 2, 4, 8]) {
-      const adder = multiplyAdder(sums, software);
-      gflops = Math.max(gflops, (REPEATED * adder.flops) / (await best(adder, REPEATED)));
-    }
-    return { readGbs: bytes / readNs, gflops, dispatchNs: await emptyDispatch(best) };
-  });
-
-/** Nanoseconds of the fastest round of so many dispatches. */
-type Best = (candidate: Candidate, dispatches?: number) => Promise<number>;
-
-/** So long that a submit does not count. */
+/** So many dispatches of multiply-adds that a submit does not count. */
 const REPEATED = 2;
 
-async function emptyDispatch(best: Best): Promise<number> {
-  const empty = { code: EMPTY, workgroups: 1 };
-  const few = await best(empty, 16);
-  const many = await best(empty, 528);
-  return Math.max(0, (many - few) / 512);
-}
-
-async function onBuffers<T>(
-  device: GPUDevice,
-  software: boolean,
-  measure: (bytes: number, best: Best) => Promise<T>,
-): Promise<T> {
+/** Each by the best of several kernels. Takes about a second; what it allocates is freed. */
+export async function measureRoof(device: GPUDevice, software: boolean): Promise<Roof> {
   const w = await largest(device, software ? 2 ** 26 : 2 ** 29);
   const y = device.createBuffer({ label: "roof: sums", size: 16 * SUMS, usage: GPUBufferUsage.STORAGE });
   try {
-    return await measure(w.size, async ({ code, workgroups }, dispatches = 1) => {
+    /** Nanoseconds of the fastest round of so many dispatches. */
+    const best = async ({ code, workgroups }: Candidate, dispatches = 1): Promise<number> => {
       const run = await prepare(device, code, [w, y]);
       let shortest = Number.POSITIVE_INFINITY;
       for (let round = 0; round <= ROUNDS; round++) {
@@ -111,7 +89,18 @@ async function onBuffers<T>(
         if (round > 0) shortest = Math.min(shortest, performance.now() - started);
       }
       return shortest * 1e6;
-    });
+    };
+    let readNs = Number.POSITIVE_INFINITY;
+    for (const owned of [true, false])
+      readNs = Math.min(readNs, await best(reader(w.size / TILE_BYTES, owned)));
+    let gflops = 0;
+    for (const sums of [1, 2, 4, 8]) {
+      const adder = multiplyAdder(sums, software);
+      gflops = Math.max(gflops, (REPEATED * adder.flops) / (await best(adder, REPEATED)));
+    }
+    const few = await best(empty, 16);
+    const many = await best(empty, 528);
+    return { readGbs: w.size / readNs, gflops, dispatchNs: Math.max(0, (many - few) / 512) };
   } finally {
     w.destroy();
     y.destroy();

@@ -1,20 +1,43 @@
 // What the ledger says: the same sessions, opened and run on the machine that only counts.
 
 import { UsageError } from "../../engine/errors.ts";
-import { type AnyKernel, cost, type Sizes } from "../../engine/kernel.ts";
+import type { AnyKernel, Cost, Sizes } from "../../engine/kernel.ts";
 import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
 import type { Machine, Run, VariantTable } from "../../engine/machine.ts";
 import type { Architecture, Model } from "../../engine/model.ts";
-import { currentSizes, type Plan } from "../../engine/plan.ts";
+import type { Plan } from "../../engine/plan.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
 import { pieces } from "../fill.ts";
 import type { Test } from "../tests.ts";
 import type { Roof } from "./roof.ts";
 
-/** Adds to what the ledger counts: which kernels ran, at which sizes. */
-class Tracer extends Ledger {
+/** Where nothing was measured. */
+const NO_ROOF = { readGbs: Number.POSITIVE_INFINITY, gflops: Number.POSITIVE_INFINITY };
+
+/** Adds to what the ledger counts: the time that an adapter's roofs allow: a dispatch takes what the slower of reading and multiply-adds takes. */
+class PricedLedger extends Ledger {
+  readonly #roof: Pick<Roof, "readGbs" | "gflops">;
+  workNs = 0;
+
+  constructor(
+    { variants, maxBindingBytes }: Pick<Machine, "variants" | "maxBindingBytes">,
+    roof: Pick<Roof, "readGbs" | "gflops"> = NO_ROOF,
+  ) {
+    super(variants, maxBindingBytes);
+    this.#roof = roof;
+  }
+
+  protected override ran(cost: Cost): void {
+    super.ran(cost);
+    // 1e9 a second are one a nanosecond
+    this.workNs += Math.max(cost.bytes / this.#roof.readGbs, cost.flops / this.#roof.gflops);
+  }
+}
+
+/** Adds: which kernels ran, at which sizes. */
+class Tracer extends PricedLedger {
   /** Plans that were looked at: a long stream runs the same one again and again. */
   readonly #seen = new Set<Plan>();
   readonly #used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
@@ -38,35 +61,6 @@ class Tracer extends Ledger {
     }
   }
 }
-
-/** Adds the time that an adapter's roofs allow: a dispatch takes what the slower of reading and multiply-adds takes. */
-class PricedLedger extends Ledger {
-  readonly #roof: Pick<Roof, "readGbs" | "gflops">;
-  workNs = 0;
-
-  constructor(
-    { variants, maxBindingBytes }: Pick<Machine, "variants" | "maxBindingBytes">,
-    roof: Pick<Roof, "readGbs" | "gflops">,
-  ) {
-    super(variants, maxBindingBytes);
-    this.#roof = roof;
-  }
-
-  override submit(runs: readonly Run[]): void {
-    super.submit(runs);
-    const { readGbs, gflops } = this.#roof;
-    for (const { plan } of runs) {
-      for (const op of plan.ops) {
-        const { flops, bytes } = cost(op.kernel, currentSizes(op));
-        // 1e9 a second are one a nanosecond
-        this.workNs += Math.max(bytes / readGbs, flops / gflops);
-      }
-    }
-  }
-}
-
-/** Where nothing was measured. */
-const NO_ROOF = { readGbs: Number.POSITIVE_INFINITY, gflops: Number.POSITIVE_INFINITY };
 
 export interface Theory {
   /** Bytes that will be held when the test ends, weights included. */
@@ -93,7 +87,7 @@ export const held = (test: Test): number => filled(test) + test.n_prompt + test.
 
 /** One session on the ledger, taken along beside a real one: what each part of it holds, moves and dispatches. */
 export class TheoryAlong {
-  readonly #ledger: Ledger;
+  readonly #ledger: PricedLedger;
   readonly #session: Session;
 
   static open(
@@ -101,13 +95,13 @@ export class TheoryAlong {
     architecture: Architecture,
     config: unknown,
     size: { streams: number; chunk: number },
-    roof: Pick<Roof, "readGbs" | "gflops"> = NO_ROOF,
+    roof?: Pick<Roof, "readGbs" | "gflops">,
   ): Promise<TheoryAlong> {
     return TheoryAlong.on(new PricedLedger(machine, roof), architecture, config, size);
   }
 
   static async on(
-    ledger: Ledger,
+    ledger: PricedLedger,
     architecture: Architecture,
     config: unknown,
     size: { streams: number; chunk: number },
@@ -115,7 +109,7 @@ export class TheoryAlong {
     return new TheoryAlong(ledger, await Session.open(sketch(architecture, config, ledger), size));
   }
 
-  private constructor(ledger: Ledger, session: Session) {
+  private constructor(ledger: PricedLedger, session: Session) {
     this.#ledger = ledger;
     this.#session = session;
   }
@@ -129,9 +123,7 @@ export class TheoryAlong {
   async test({ n_prompt, n_gen }: Pick<Test, "n_prompt" | "n_gen">): Promise<Theory> {
     const session = this.#session;
     const ledger = this.#ledger;
-    const workNs = () => (ledger instanceof PricedLedger ? ledger.workNs : 0);
-    const { bytesMoved, dispatches } = ledger;
-    const before = workNs();
+    const { bytesMoved, workNs, dispatches } = ledger;
     await session.reserve(session.positions[0]! + n_prompt);
     for (const piece of pieces(n_prompt, session.chunk))
       await session.prefill(session.positions.map(() => new Array<number>(piece).fill(0)));
@@ -142,7 +134,7 @@ export class TheoryAlong {
     return {
       bytes: session.memory(),
       bytesMoved: ledger.bytesMoved - bytesMoved,
-      workNs: workNs() - before,
+      workNs: ledger.workNs - workNs,
       dispatches: ledger.dispatches - dispatches,
     };
   }
@@ -150,7 +142,7 @@ export class TheoryAlong {
 
 /** `onClock` is called where the clock starts. */
 async function run(
-  ledger: Ledger,
+  ledger: PricedLedger,
   architecture: Architecture,
   config: unknown,
   test: Test,
@@ -169,7 +161,7 @@ export const theoryOf = (
   architecture: Architecture,
   config: unknown,
   test: Test,
-  roof: Pick<Roof, "readGbs" | "gflops"> = NO_ROOF,
+  roof?: Pick<Roof, "readGbs" | "gflops">,
 ): Promise<Theory> => run(new PricedLedger(machine, roof), architecture, config, test);
 
 /** The kernels that run while the clock does, and at which sizes: what a race is worth running over. */
@@ -181,7 +173,7 @@ export async function usedBy(
 ): Promise<{ kernel: AnyKernel; sizes: Sizes }[]> {
   const used = new Map<string, { kernel: AnyKernel; sizes: Sizes }>();
   for (const test of tests) {
-    const tracer = new Tracer(variants);
+    const tracer = new Tracer({ variants, maxBindingBytes: Number.POSITIVE_INFINITY });
     try {
       await run(tracer, architecture, config, test, () => tracer.forget());
     } catch (error) {

@@ -3,7 +3,7 @@
 import { bytesChart, colours, palette, speedChart } from "../charts.ts";
 import { type Curve, measuredBytes, type Row, rateText, theoryBytes } from "../row.ts";
 import { benchArchs } from "../shipped.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, show } from "../units.ts";
 import { byId, element } from "./dom.ts";
 
 /** Narrower, a chart's labels would leave no room for its lines; it then scrolls. */
@@ -109,6 +109,3 @@ function tableRow(row: Row): HTMLTableRowElement {
 }
 
 const testOf = (row: Row): string => `${row.test}${row.n_parallel > 1 ? ` ×${row.n_parallel}` : ""}`;
-
-const show = <T>(value: T | null, format: (value: T) => string): string =>
-  value === null ? "–" : format(value);

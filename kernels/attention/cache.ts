@@ -7,7 +7,7 @@ import type { Kind } from "./pattern.ts";
 
 /** Every token's keys and values are kept, in pages; else those that can still be seen, in a ring. */
 export const isPaged = (kind: Kind): boolean => kind !== "window" && kind !== "sinks";
-/** All are kept and few are seen. */
+/** Every token's keys and values are kept, and few are seen. */
 export type Sparse = Extract<Kind, "local" | "strided">;
 export const isSparse = (kind: Kind): kind is Sparse => kind === "local" || kind === "strided";
 

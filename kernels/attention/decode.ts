@@ -23,7 +23,8 @@ export function decodeVariants(kind: Decoded): Record<string, Variant<Letter>> {
 
 /**
  * Four passes without a barrier: scores of four slots a thread, softmax of a split a thread, four columns of a split's
- * sums a thread, combination; three where there is one split. With `quad`, four lanes load a quarter each of what they share and pass it on.
+ * sums a thread, combination; three where there is one split. With `quad`, four lanes load a quarter each of what they
+ * share and pass it on.
  */
 function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   const at = layout(kind, 256);
@@ -129,15 +130,11 @@ fn finish(b: u32, plane: u32, head: u32, d4: u32, sums: vec4f) {
   let before = select(${NEVER}, stats[row].x, some);
   let top = max(mine, before);
   let weight = exp(mine - top);
-  let past = select(0.0, exp(before - top), some);
+  let past = exp(before - top);
   let all = weight + past * select(0.0, stats[row].y, some);
   y[row * D4 + d4] = inHead((weight * own(1u, plane, d4) + past * sums) / all, d4);
 }`;
-  const sumsWgsl = (
-    s: S & { PAGES: number; PAGE: number },
-    store: typeof toPartial,
-    whole: boolean,
-  ) => `${at.wgsl(s)}${at.reading}
+  const sumsWgsl = (s: S & { PAGES: number; PAGE: number }, whole: boolean) => `${at.wgsl(s)}${at.reading}
 const HEADS = ${heads(s)}u;
 const BLOCKS = H / HEADS;
 fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
@@ -145,7 +142,7 @@ fn shareIn(i: u32, n: u32, length: u32) -> vec4f {
 }${whole ? finish : ""}
 ${at
   .sources(s)
-  .map((source) => sums(s, source, store))
+  .map((source) => sums(s, source, whole ? toResult : toPartial))
   .join("\n")}
 ${attribute}@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -255,7 +252,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
         mostPages: MOST_PAGES,
         writes: ["partial"],
         ...columns,
-        wgsl: (s) => sumsWgsl(s, toPartial, false),
+        wgsl: (s) => sumsWgsl(s, false),
       },
       { when: (s) => !at.one(s), ...combine(kind, 256) },
       // a dispatch less where there is but one split: a window's ring, a first page
@@ -264,7 +261,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) local
         overPages: at.overPages,
         mostPages: MOST_PAGES,
         ...columns,
-        wgsl: (s) => sumsWgsl(s, toResult, true),
+        wgsl: (s) => sumsWgsl(s, true),
       },
     ],
   };
