@@ -1,9 +1,11 @@
-// The CPU machine: every kernel by its reference, on dense arrays. Slow and plain; it runs wherever JavaScript does.
+// The CPU machine: every kernel by its reference, on dense arrays. Slow and plain; it runs wherever JavaScript does. What is
+// stored as f16 or int8 it holds as the numbers that these stand for.
 
+import type { Binding } from "./kernel.ts";
 import { type Machine, type Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, recut, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, recut, rounded, type Storage, type Tensor } from "./tensor.ts";
 
 export class CpuMachine implements Machine {
   readonly kind = "cpu";
@@ -11,8 +13,11 @@ export class CpuMachine implements Machine {
   readonly variants = new VariantTable("cpu", new Set());
   readonly #tally = new Tally();
   readonly #buffers = new Map<Storage, ArrayBuffer>();
-  /** A paged tensor as one dense array, which is what a reference sees: it stands for the tensor's first page. */
-  readonly #dense = new WeakMap<Storage, { capacity: number; data: Float32Array }>();
+  /**
+   * What a reference sees of tensors that are not stored as it sees them, by storage and offset: a paged tensor as one dense
+   * array, which stands for its first page; f16 and int8 as f32.
+   */
+  readonly #dense = new WeakMap<Storage, Map<number, Float32Array>>();
 
   readonly maxBytes = Number.POSITIVE_INFINITY;
   readonly maxBindingBytes = Number.POSITIVE_INFINITY;
@@ -34,7 +39,8 @@ export class CpuMachine implements Machine {
 
   write(tensor: Tensor, data: Data): void {
     const array = this.#array(tensor);
-    array.set(tensor.pages ? recut(tensor.spec, data, capacityOf(tensor)) : data);
+    const kept = rounded(tensor.spec, tensor.pages ? recut(tensor.spec, data, capacityOf(tensor)) : data);
+    array.set(kept);
   }
 
   async read(tensor: Tensor, slots?: number): Promise<Data> {
@@ -51,7 +57,7 @@ export class CpuMachine implements Machine {
     for (const [from, to] of pairs) {
       new Uint8Array(this.#buffers.get(to)!).set(new Uint8Array(this.#buffers.get(from)!));
       const dense = this.#dense.get(from);
-      if (dense) this.#dense.set(to, { ...dense, data: dense.data.slice() });
+      if (dense) this.#dense.set(to, new Map([...dense].map(([offset, data]) => [offset, data.slice()])));
     }
   }
 
@@ -64,31 +70,40 @@ export class CpuMachine implements Machine {
           Object.entries(op.tensors).map(([name, t]) => [name, this.#array(t)]),
         );
         op.kernel.reference(arrays, currentSizes(op));
+        for (const [name, { access }] of Object.entries(op.kernel.bindings) as [string, Binding][])
+          if (access !== "read") keepRounded(op.tensors[name]!, arrays[name]!);
       }
     }
   }
 
   #array(tensor: Tensor): Data {
-    const n = elements(tensor.spec);
-    if (tensor.pages) return this.#paged(tensor);
-    const buffer = this.#buffers.get(tensor.storages[0]!);
+    const { spec, storages, offset } = tensor;
+    if (tensor.pages || (spec.type !== "f32" && spec.type !== "u32")) return this.#seen(tensor);
+    const buffer = this.#buffers.get(storages[0]!);
     if (!buffer) throw new Error(`${tensor.label} is not allocated`);
-    return tensor.spec.type === "f32"
-      ? new Float32Array(buffer, tensor.offset, n)
-      : new Uint32Array(buffer, tensor.offset, n);
+    const n = elements(spec);
+    return spec.type === "f32" ? new Float32Array(buffer, offset, n) : new Uint32Array(buffer, offset, n);
   }
 
-  #paged(tensor: Tensor): Float32Array {
-    const capacity = capacityOf(tensor);
-    const page = tensor.storages[0];
-    const held = page && this.#dense.get(page);
-    if (held?.capacity === capacity) return held.data;
+  #seen({ spec, storages, offset }: Tensor): Float32Array {
+    const [storage] = storages;
+    const held = storage && this.#dense.get(storage)?.get(offset);
+    const n = elements(spec);
+    if (held?.length === n) return held;
     const data = held
-      ? (recut(tensor.spec, held.data, capacity) as Float32Array)
-      : new Float32Array(elements(tensor.spec));
-    if (page) this.#dense.set(page, { capacity, data });
+      ? (recut(spec, held, spec.shape[spec.pagedAxis!]!) as Float32Array)
+      : new Float32Array(n);
+    if (storage) {
+      const all = this.#dense.get(storage) ?? new Map<number, Float32Array>();
+      this.#dense.set(storage, all.set(offset, data));
+    }
     return data;
   }
+}
+
+function keepRounded({ spec }: Tensor, data: Data): void {
+  const kept = rounded(spec, data);
+  if (kept !== data) data.set(kept);
 }
 
 const capacityOf = ({ spec }: Tensor): number => spec.shape[spec.pagedAxis!]!;

@@ -1,6 +1,18 @@
 // What a kernel is. Pure data and pure functions: no GPUDevice, no browser API.
 
-import { ceilDiv, type ElementType, elements, type Layout, type Spec, storedElements } from "./tensor.ts";
+import { ShapeError } from "./errors.ts";
+import { memo } from "./memo.ts";
+import {
+  ceilDiv,
+  type ElementType,
+  elements,
+  type Layout,
+  rowTiles,
+  type Spec,
+  storedBytes,
+  storedWords,
+} from "./tensor.ts";
+import { type StoredType, tileFormats } from "./tiles.ts";
 
 export type Sizes<L extends string = string> = Readonly<Record<L, number>>;
 export type Access = "read" | "write" | "update";
@@ -47,7 +59,7 @@ export const read = bind("read");
 export const write = bind("write");
 export const update = bind("update");
 
-/** Stored in 4x4 tiles of its last two letters. */
+/** Stored in 4x4 tiles of its last two letters; bodies see them through the functions of engine/tiles.ts. */
 export const tiled = <B extends Binding>(binding: B): B => ({ ...binding, layout: "tiles" });
 
 /** Grows by pages along `letter`, which then stands for the capacity (the sum of the pages' slots). */
@@ -66,7 +78,7 @@ export type ArrayOf<B> =
 export type Grid = number | readonly [number, number] | readonly [number, number, number];
 
 /** How WGSL sees a binding: the element type of its array. */
-export type View = "f32" | "vec4f" | "mat4x4f" | "u32";
+export type View = "f32" | "vec4f" | "mat4x4f" | "u32" | "vec4u";
 
 /** A `Pass` over pages is dispatched once for each group of equally long pages. */
 export interface PageGroup {
@@ -109,7 +121,10 @@ export interface Variant<L extends string = string> {
   needs?: readonly GPUFeatureName[];
   /** Sizes that it can run, where not all. */
   when?(s: Sizes<L>): boolean;
-  /** How its WGSL sees a binding or scratch, where not `f32` (rows) or `mat4x4f` (tiles). */
+  /**
+   * How its WGSL sees a binding or scratch, where not `f32` (rows) or `mat4x4f` (tiles). Tiles that are named here are f32, and
+   * the body indexes them itself: it does not run where they are stored otherwise.
+   */
   views?: Readonly<Record<string, View>>;
   /** Private f32 scratch between passes, shapes in letters; rows padded like any other tensor. */
   scratch?: Readonly<Record<string, readonly Axis<L>[]>>;
@@ -143,8 +158,8 @@ export interface Kernel<L extends string = string, B extends Bindings<L> = Bindi
   reference(t: Arrays<B>, s: Sizes<L>): void;
   /** Floating-point operations, a multiply-add being two. */
   flops(s: Sizes<L>): number;
-  /** Bytes moved, where it is not every binding once (twice for `update`). */
-  bytes?(s: Sizes<L>): number;
+  /** Bytes moved, where it is not every binding once (twice for `update`); `each`: bytes of an element of a binding. */
+  bytes?(s: Sizes<L>, each: (binding: keyof B) => number): number;
   /** Sizes under test: an odd one, and one that a model really uses. */
   cases: readonly Sizes<L>[];
   /** How tests fill an input, where uniform random numbers in [-1, 1) make no sense; `random` is such a source. */
@@ -203,6 +218,28 @@ export const eligible = (kernel: AnyKernel, s: Sizes, features: ReadonlySet<stri
   Object.entries(kernel.variants)
     .filter(([, v]) => (v.needs ?? []).every((f) => features.has(f)) && (v.when?.(s) ?? true))
     .map(([name]) => name);
+
+const stored = new WeakMap<AnyKernel, Map<string, AnyKernel>>();
+
+/**
+ * The same kernel over tiles that are stored otherwise, by binding. Throws ShapeError where it has no variant for them.
+ */
+export function storedAs(kernel: AnyKernel, types: Readonly<Record<string, StoredType>>): AnyKernel {
+  const names = Object.keys(types).sort();
+  if (names.length === 0) return kernel;
+  const key = names.map((name) => `${name}=${types[name]}`).join(",");
+  const made = memo(stored, kernel, () => new Map<string, AnyKernel>());
+  return memo(made, key, () => {
+    const bindings: Record<string, Binding> = { ...kernel.bindings };
+    for (const name of names) bindings[name] = { ...bindings[name]!, type: types[name]! };
+    const variants = Object.entries(kernel.variants).filter(([, { views }]) =>
+      names.every((name) => views?.[name] === undefined),
+    );
+    if (variants.length === 0)
+      throw new ShapeError(`${kernel.name}: no variant runs with ${key}, all want f32`);
+    return { ...kernel, name: `${kernel.name}{${key}}`, bindings, variants: Object.fromEntries(variants) };
+  });
+}
 
 /** The variant taken where nothing was measured. */
 export function defaultVariant(
@@ -274,10 +311,13 @@ export function compilePass(
     lines.push(`@group(0) @binding(${slot++}) var<uniform> params: Params;`);
   }
   const bindings: PassBinding[] = [];
+  const accessors: string[] = [];
   const declare = (identifier: string, source: string, binding: Binding, page?: number) => {
-    if (!named(body, identifier)) return;
+    const functions = binding.layout === "tiles" ? tileFunctions(identifier, binding, sizes, body) : [];
+    if (functions.length === 0 && !named(body, identifier)) return;
     const mode = binding.access === "read" ? "read" : "read_write";
-    const view = variant.views?.[source] ?? (binding.layout === "tiles" ? "mat4x4f" : binding.type);
+    const view = variant.views?.[source] ?? viewOf(binding);
+    accessors.push(...functions);
     lines.push(
       `@group(0) @binding(${slot++}) var<storage, ${mode}> ${identifier}: array<${view}${arraySize(kernel, binding, sizes, view)}>;` +
         `  // ${shapeText(binding)}`,
@@ -292,9 +332,28 @@ export function compilePass(
   for (const [name, shape] of Object.entries(variant.scratch ?? {})) {
     declare(name, name, scratchBinding(shape, pass.writes?.includes(name) ? "update" : "read"));
   }
+  lines.push(...accessors);
   // a flat grid past the limit of a dimension is folded into y
   lines.push(`fn workgroupIndex(wg: vec3u) -> u32 { return wg.y * ${MAX_GRID}u + wg.x; }`);
   return { code: `${lines.join("\n")}\n${body}`, params, bindings };
+}
+
+/** Where a variant does not say. */
+const viewOf = ({ type, layout }: Binding): View =>
+  type === "u32" ? "u32" : layout === "tiles" ? tileFormats[type].view : "f32";
+
+/** Those of the functions over tiles that the body names. */
+function tileFunctions(w: string, binding: Binding, s: Sizes, body: string): string[] {
+  const format = tileFormats[binding.type as StoredType];
+  const tiles = rowTiles(bindingSpec(binding, s));
+  const functions = {
+    ...format.read(w, tiles),
+    ...(binding.access === "read" ? {} : format.write(w, tiles)),
+  };
+  const out = Object.entries(functions)
+    .filter(([name]) => named(body, `${w}${name}`))
+    .map(([name, text]) => `fn ${w}${name}${text}`);
+  return named(body, `${w}_GROUP`) ? [`const ${w}_GROUP = ${format.group}u;`, ...out] : out;
 }
 
 export const workgroupSize = (pass: Pass, s: Sizes): number =>
@@ -307,8 +366,8 @@ function arraySize(kernel: AnyKernel, binding: Binding, s: Sizes & PageGroup, vi
     .every((a) => a === binding.paged || kernel.consts.includes(a));
   if (!known) return "";
   const spec = bindingSpec(binding, binding.paged ? { ...s, [binding.paged]: s.PAGE } : s);
-  const perElement = { f32: 1, u32: 1, vec4f: 4, mat4x4f: 16 }[view];
-  return `, ${storedElements({ shape: spec.shape, type: spec.type, layout: spec.layout }) / perElement}`;
+  const words = { f32: 1, u32: 1, vec4f: 4, vec4u: 4, mat4x4f: 16 }[view];
+  return `, ${storedWords({ shape: spec.shape, type: spec.type, layout: spec.layout }) / words}`;
 }
 
 const f32Literal = (x: number): string => {
@@ -336,12 +395,21 @@ export interface Cost {
 
 /** FLOPs, and bytes that must move whatever the variant. */
 export function cost(kernel: AnyKernel, s: Sizes): Cost {
-  let bytes = kernel.bytes?.(s);
+  const each = (name: string) => elementBytes(kernel.bindings[name], s);
+  let bytes = kernel.bytes?.(s, each as (name: string | number | symbol) => number);
   if (bytes === undefined) {
     bytes = 0;
     for (const b of Object.values(kernel.bindings) as Binding[]) {
-      bytes += 4 * elements(bindingSpec(b, s)) * (b.access === "update" ? 2 : 1);
+      bytes += elementBytes(b, s) * elements(bindingSpec(b, s)) * (b.access === "update" ? 2 : 1);
     }
   }
   return { flops: kernel.flops(s), bytes };
+}
+
+/** Without padding; of int8 with its scales. */
+function elementBytes(binding: Binding, s: Sizes): number {
+  const { type, shape } = binding;
+  if (type === "f32" || type === "u32") return 4;
+  const columns = 4 * rowTiles({ shape: [axisSize(shape.at(-1)!, s)] });
+  return storedBytes({ shape: [4, columns], type, layout: "tiles" }) / (4 * columns);
 }

@@ -5,7 +5,7 @@ import { type Cost, cost } from "./kernel.ts";
 import type { Machine, Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
-import { type Bytes, type Data, elements, pageSpec, type Storage, type Tensor } from "./tensor.ts";
+import { type Bytes, type Data, elements, pageSpec, type Storage, type Tensor, zeros } from "./tensor.ts";
 
 export class Ledger implements Machine {
   readonly kind = "ledger";
@@ -44,8 +44,7 @@ export class Ledger implements Machine {
 
   async read({ spec }: Tensor, slots?: number): Promise<Data> {
     const cut = slots === undefined || spec.pagedAxis === undefined ? spec : pageSpec(spec, slots);
-    const n = elements(cut);
-    return spec.type === "f32" ? new Float32Array(n) : new Uint32Array(n);
+    return zeros(spec.type, elements(cut));
   }
 
   fetch(tensor: Tensor): Promise<Data> {

@@ -19,10 +19,12 @@ import {
   type Sizes,
   scratchBinding,
   shapeText,
+  storedAs,
   type Variant,
 } from "./kernel.ts";
 import { memo } from "./memo.ts";
 import { pageSpec, product, type Spec, type Storage, storedBytes, type Tensor } from "./tensor.ts";
+import type { StoredType } from "./tiles.ts";
 
 /** One use of a kernel. */
 export interface Op {
@@ -46,17 +48,26 @@ export interface Plan {
   readonly ops: readonly Op[];
 }
 
-/** Records what `forward` runs; every tensor is checked against its binding's shape, type and layout. */
+/** Records what `forward` runs; every tensor is checked against its binding's shape, type and layout. Tiles may be stored as any type. */
 export function record(label: string, forward: (m: Recorder) => void): Plan {
   const ops: Op[] = [];
   forward({
     run(kernel, tensors, sizes) {
-      const op: Op = { kernel, tensors, sizes };
+      const op: Op = { kernel: asStored(kernel, tensors), tensors, sizes };
       check(op);
       ops.push(op);
     },
   });
   return { label, ops };
+}
+
+function asStored(kernel: AnyKernel, tensors: Readonly<Record<string, Tensor>>): AnyKernel {
+  const types: Record<string, StoredType> = {};
+  for (const [name, binding] of Object.entries(kernel.bindings) as [string, Binding][]) {
+    const type = tensors[name]?.spec.type;
+    if (type && type !== "u32" && type !== binding.type && binding.layout === "tiles") types[name] = type;
+  }
+  return storedAs(kernel, types);
 }
 
 /** The paged tensor of an op, if it has one. */

@@ -1,6 +1,10 @@
 // Tensors and how their elements lie in memory. Pure data: no GPUDevice, no browser API.
 
-export type ElementType = "f32" | "u32";
+import { type StoredType, tileFormats } from "./tiles.ts";
+
+/** f16 and int8 only in tiles. */
+export type ElementType = StoredType | "u32";
+/** Elements in logical order; of what is stored as f16 or int8, the numbers that these stand for. */
 export type Data = Float32Array | Uint32Array;
 
 /**
@@ -62,16 +66,23 @@ export const roundUp = (a: number, to: number): number => Math.ceil(a / to) * to
 /** Logical elements. */
 export const elements = (spec: Spec): number => product(spec.shape);
 
-/** Stored elements: the logical ones and the layout's padding. */
-export function storedElements({ shape, type, layout }: Spec): number {
+/** The same tensor with another element type, if it is one of tiles: what lies in rows stays f32. */
+export const withType = <S extends Spec>(spec: S, type: StoredType): S =>
+  spec.layout === "tiles" ? { ...spec, type } : spec;
+
+const tileRows = ({ shape }: Spec): number => product(shape.slice(0, -2)) * ceilDiv(shape.at(-2)!, 4);
+/** Tiles of a row of tiles. */
+export const rowTiles = ({ shape }: Pick<Spec, "shape">): number => ceilDiv(shape.at(-1)!, 4);
+
+/** Words of four bytes: the elements, the layout's padding and the type's scales. */
+export function storedWords(spec: Spec): number {
+  const { shape, type, layout } = spec;
+  if (layout === "tiles" && type !== "u32") return tileRows(spec) * tileFormats[type].words(rowTiles(spec));
   const columns = shape.at(-1) ?? 1;
-  if (layout === "tiles") {
-    return product(shape.slice(0, -2)) * ceilDiv(shape.at(-2)!, 4) * ceilDiv(columns, 4) * 16;
-  }
   return product(shape.slice(0, -1)) * (type === "f32" ? roundUp(columns, 4) : columns);
 }
 
-export const storedBytes = (spec: Spec): number => 4 * storedElements(spec);
+export const storedBytes = (spec: Spec): number => 4 * storedWords(spec);
 
 /** Calls `visit(logical, stored)` with the index of every element in both orders. */
 function eachElement(spec: Spec, visit: (logical: number, stored: number) => void): void {
@@ -96,25 +107,52 @@ function eachElement(spec: Spec, visit: (logical: number, stored: number) => voi
   for (let r = 0; r < count; r++) for (let c = 0; c < C; c++) visit(logical++, r * stride + c);
 }
 
-const zeros = (type: ElementType, n: number): Data =>
-  type === "f32" ? new Float32Array(n) : new Uint32Array(n);
-const isDense = (spec: Spec): boolean => spec.layout === "rows" && storedElements(spec) === elements(spec);
+export const zeros = (type: ElementType, n: number): Data =>
+  type === "u32" ? new Uint32Array(n) : new Float32Array(n);
+const isDense = (spec: Spec): boolean => spec.layout === "rows" && storedWords(spec) === elements(spec);
+const isNarrow = ({ type }: Spec): boolean => type === "f16" || type === "int8";
 
 /** Logical order to stored order; padding is zero. */
 export function pack(spec: Spec, logical: Data): Data {
   if (isDense(spec)) return logical;
-  const stored = zeros(spec.type, storedElements(spec));
+  if (isNarrow(spec)) return repacked(spec, pack({ ...spec, type: "f32" }, logical) as Float32Array);
+  const stored = zeros(spec.type, storedWords(spec));
   eachElement(spec, (i, j) => (stored[j] = logical[i]!));
   return stored;
+}
+
+/** Rows of tiles from f32. */
+function repacked(spec: Spec, tiles: Float32Array): Uint32Array {
+  const format = tileFormats[spec.type as StoredType];
+  const wide = 16 * rowTiles(spec);
+  const words = new Uint32Array(storedWords(spec));
+  for (let row = 0; row < tileRows(spec); row++)
+    words.set(format.pack(tiles.subarray(row * wide, (row + 1) * wide)), row * format.words(rowTiles(spec)));
+  return words;
 }
 
 /** Stored order to logical order; padding is dropped. */
 export function unpack(spec: Spec, stored: Data): Data {
   if (isDense(spec)) return stored.slice(0, elements(spec));
+  if (isNarrow(spec)) {
+    const format = tileFormats[spec.type as StoredType];
+    const words = format.words(rowTiles(spec));
+    const tiles = new Float32Array(16 * rowTiles(spec) * tileRows(spec));
+    for (let row = 0; row < tileRows(spec); row++)
+      tiles.set(
+        format.unpack((stored as Uint32Array).subarray(row * words, (row + 1) * words)),
+        row * 16 * rowTiles(spec),
+      );
+    return unpack({ ...spec, type: "f32" }, tiles);
+  }
   const logical = zeros(spec.type, elements(spec));
   eachElement(spec, (i, j) => (logical[i] = stored[j]!));
   return logical;
 }
+
+/** The numbers that remain of these once they are stored. */
+export const rounded = (spec: Spec, logical: Data): Data =>
+  isNarrow(spec) ? unpack(spec, pack(spec, logical)) : logical;
 
 /** Slots of the smallest page. */
 export const SMALLEST_PAGE = 256;

@@ -161,12 +161,13 @@ const make = (kind: keyof Patterns) => {
       return 4 * B * H * D * pairs;
     },
     // queries, results, and of keys and values those that are seen; rows of the matrix four times
-    bytes: (s) => {
+    bytes: (s, each) => {
       const { B, T, H, K, D, Y } = s;
       const first = pages ? Math.max(s.N - T, 0) : FAR;
       const matrix = kind === "materialised" ? 4 * T * H * s.N : 0;
       const queries = kind === "sinks" ? 2 * H * D : H * D;
-      return 4 * B * (T * (queries + Y) + 2 * K * D * keysRead(patternOf(kind, s), first, T) + matrix);
+      const cached = each(pages ? "kv" : "ring") * 2 * K * D * keysRead(patternOf(kind, s), first, T);
+      return B * (4 * (T * (queries + Y) + matrix) + cached);
     },
     cases: casesOf[kind] as readonly Partial<Sizes<Letter>>[] as readonly Sizes<Letter>[],
     fill: {

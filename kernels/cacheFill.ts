@@ -71,9 +71,26 @@ fn isFilled(plane: u32, at: vec4u) -> vec4<bool> {
   let first = position(plane / K % B);
   return (at >= vec4u(first)) & (at < vec4u(first + count(plane / K % B)));
 }
-fn partly(old: mat4x4f, tile: mat4x4f, filled: vec4<bool>) -> mat4x4f {
-  return mat4x4f(${columns((c) => `select(old[${c}], tile[${c}], filled)`)});
+// the largest magnitude of each position's elements of a group, which scales need
+fn most(plane: u32, at: vec4u, first: u32, last: u32) -> vec4f {
+  var most = vec4f();
+  for (var d4 = first; last > first + 1u && d4 < last; d4++) {
+    let tile = drawnTile(plane, at, 4u * d4);
+    most = max(most, max(max(abs(tile[0]), abs(tile[1])), max(abs(tile[2]), abs(tile[3]))));
+  }
+  return most;
 }`;
+
+/** WGSL: puts into a group of a row of tiles those of the four positions `at` that are filled. */
+const partly = (cache: string, row: string): string => `let filled = isFilled(plane, at);
+  if (!any(filled)) { return; }
+  let begin = i % GROUPS * ${cache}_GROUP;
+  let end = min(begin + ${cache}_GROUP, D4);
+  ${cache}Begin(${row}, begin, filled, most(plane, at, begin, end));
+  for (var d4 = begin; d4 < end; d4++) {
+    let tile = drawnTile(plane, at, 4u * d4);
+    for (var c = 0u; c < 4u; c++) { ${cache}Put(${row}, d4, c, filled, tile[c]); }
+  }`;
 
 const make = (cache: keyof Caches) => {
   const isPaged = cache === "paged";
@@ -88,7 +105,7 @@ const make = (cache: keyof Caches) => {
         : { ring: tiled(update("f32", 2, "B", "K", "R", "D")) }),
     } as Bindings<Letter>,
 
-    // A thread fills a tile: four slots of four elements. A page's tiles that are filled in part, at most two a plane, are left
+    // A thread fills four slots of a group of columns. A page's tiles that are filled in part, at most two a plane, are left
     // to a second pass: a software adapter pays for both sides of a branch.
     variants: {
       tiles: {
@@ -100,14 +117,19 @@ const make = (cache: keyof Caches) => {
                 workgroup: 64,
                 grid: ({ B, K, D, PAGE }) => ceilDiv(2 * B * K * (PAGE / 4) * ceilDiv(D, 4), 64),
                 wgsl: ({ D }) => `${shared(D)}
+const GROUPS = (D4 + kv0_GROUP - 1u) / kv0_GROUP;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / D4 / (PAGE / 4u);
+  let row = i / GROUPS;
+  let plane = row / (PAGE / 4u);
   if (plane >= 2u * B * K) { return; }
-  let at = params.base + i / D4 % (PAGE / 4u) * 4u + vec4u(0u, 1u, 2u, 3u);
+  let at = params.base + row % (PAGE / 4u) * 4u + vec4u(0u, 1u, 2u, 3u);
   if (!all(isFilled(plane, at))) { return; }
-  kv0[i] = drawnTile(plane, at, i % D4 * 4u);
+  let first = i % GROUPS * kv0_GROUP;
+  let last = min(first + kv0_GROUP, D4);
+  kv0Begin(row, first, vec4<bool>(true), most(plane, at, first, last));
+  for (var d4 = first; d4 < last; d4++) { kv0PutTile(row, d4, drawnTile(plane, at, 4u * d4)); }
 }`,
               },
               {
@@ -115,20 +137,20 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
                 workgroup: 16,
                 grid: ({ B, K, D }) => ceilDiv(2 * B * K * 2 * ceilDiv(D, 4), 16),
                 wgsl: ({ D }) => `${shared(D)}
+const GROUPS = (D4 + kv0_GROUP - 1u) / kv0_GROUP;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / D4 / 2u;
+  let plane = i / GROUPS / 2u;
   if (plane >= 2u * B * K) { return; }
   let b = plane / K % B;
   let first = position(b) / 4u;
   let last = (position(b) + count(b)) / 4u;
-  let row = select(last, first, i / D4 % 2u == 0u);
-  let other = i / D4 % 2u == 1u && first == last;
+  let row = select(last, first, i / GROUPS % 2u == 0u);
+  let other = i / GROUPS % 2u == 1u && first == last;
   if (other || row * 4u < params.base || row * 4u >= params.base + PAGE) { return; }
   let at = row * 4u + vec4u(0u, 1u, 2u, 3u);
-  let to = (plane * (PAGE / 4u) + row - params.base / 4u) * D4 + i % D4;
-  kv0[to] = partly(kv0[to], drawnTile(plane, at, i % D4 * 4u), isFilled(plane, at));
+  ${partly("kv0", "plane * (PAGE / 4u) + row - params.base / 4u")}
 }`,
               },
             ]
@@ -137,6 +159,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
                 workgroup: 64,
                 grid: ({ B, K, D, R }) => ceilDiv(2 * B * K * ceilDiv(R, 4) * ceilDiv(D, 4), 64),
                 wgsl: ({ D }) => `${shared(D)}
+const GROUPS = (D4 + ring_GROUP - 1u) / ring_GROUP;
 const W = R - 4u * S4;
 // the last position that each of four slots holds; \`end\` where it holds none
 fn held(slots: vec4u, end: u32) -> vec4u {
@@ -149,11 +172,11 @@ fn held(slots: vec4u, end: u32) -> vec4u {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / D4 / R4;
+  let plane = i / GROUPS / R4;
   if (plane >= 2u * B * K) { return; }
   let b = plane / K % B;
-  let at = held(i / D4 % R4 * 4u + vec4u(0u, 1u, 2u, 3u), position(b) + count(b));
-  ring[i] = partly(ring[i], drawnTile(plane, at, i % D4 * 4u), isFilled(plane, at));
+  let at = held(i / GROUPS % R4 * 4u + vec4u(0u, 1u, 2u, 3u), position(b) + count(b));
+  ${partly("ring", "i / GROUPS")}
 }`,
               },
             ],
@@ -185,7 +208,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
 
     flops: () => 0,
     // all slots are written at most once
-    bytes: ({ B, K, D, N, R }) => 4 * 2 * B * K * (isPaged ? N : R) * D,
+    bytes: ({ B, K, D, N, R }, each) => each(isPaged ? "kv" : "ring") * 2 * B * K * (isPaged ? N : R) * D,
     cases: (isPaged
       ? [
           { B: 4, K: 1, D: 10, N: 512, L: 1 },

@@ -15,7 +15,7 @@ export const embedding = defineKernel({
   variants: {
     threads: {
       suits: "any",
-      views: { table: "f32", y: "vec4f" },
+      views: { y: "vec4f" },
       passes: [
         {
           workgroup: 16,
@@ -27,8 +27,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let i = workgroupIndex(wg) * WG + lane;
   if (i >= M * D4) { return; }
   let token = tokens[i / D4];
-  let at = (token / 4u * D4 + i % D4) * 16u + token % 4u;
-  y[i] = vec4f(table[at], table[at + 4u], table[at + 8u], table[at + 12u]);
+  y[i] = tableRow(token / 4u, i % D4, token % 4u);
 }`,
         },
       ],
@@ -39,7 +38,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   },
   flops: () => 0,
   // one row of the table a token, not the table
-  bytes: ({ D, M }) => M * (8 * D + 4),
+  bytes: ({ D, M }, each) => M * (D * (each("table") + 4) + 4),
   cases: [
     { V: 7, D: 33, M: 3 },
     { V: 256, D: 128, M: 1 },

@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let channels = h * D4 + i % D4;
   ${rows.map((r) => `var z${r} = bias[channels];`).join(" ")}
   for (var r4 = 0u; r4 < R4; r4++) {
-    let t = w[channels * R4 + r4];
+    let t = wTile(channels, r4);
     ${rows.map((r) => `z${r} += t * vec4f(${[0, 1, 2, 3].map((l) => x(r, l))});`).join("\n    ")}
   }
   ${rows.map((r) => `if (m + ${r}u < M) { decay[(m + ${r}u) * H * D4 + channels] = keep(z${r}); }`).join("\n  ")}
@@ -64,7 +64,7 @@ fn keep(z: vec4f) -> vec4f { return exp((min(z, vec4f()) - log(1.0 + exp(-abs(z)
   },
 
   flops: ({ M, H, D, R }) => M * H * D * (2 * R + 6),
-  bytes: ({ M, H, D, R }) => 4 * (M * R + H * D * (R + 1) + M * H * D),
+  bytes: ({ M, H, D, R }, each) => 4 * (M * R + H * D + M * H * D) + each("w") * H * D * R,
   cases: [
     { M: 5, H: 3, D: 5, R: 3, W: 11, C: 6, tau: 2 },
     { M: 1, H: 4, D: 16, R: 16, W: 400, C: 256, tau: 16 },

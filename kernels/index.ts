@@ -1,6 +1,7 @@
 // Every kernel under test, timing and costing: a kernel is in when its line is here.
 
-import type { AnyKernel } from "../engine/kernel.ts";
+import { type AnyKernel, type Binding, storedAs } from "../engine/kernel.ts";
+import type { StoredType } from "../engine/tiles.ts";
 import { advance } from "./advance.ts";
 import { argmax } from "./argmax.ts";
 import { attentions } from "./attention.ts";
@@ -50,3 +51,18 @@ export const allKernels: readonly AnyKernel[] = [
   selectiveScan,
   sinkRope,
 ];
+
+/** Tiles that models may store as another type: weights and caches. A chunk's own keys and values are scratch. */
+const storable = (kernel: AnyKernel): string[] =>
+  (Object.entries(kernel.bindings) as [string, Binding][])
+    .filter(([name, { layout }]) => layout === "tiles" && name !== "chunk")
+    .map(([name]) => name);
+
+/** The kernels over weights and caches that are stored as this type, of those that have any. */
+export const kernelsStoring = (type: StoredType): readonly AnyKernel[] =>
+  allKernels.flatMap((kernel) => {
+    const names = storable(kernel);
+    const runs = Object.values(kernel.variants).some(({ views }) => names.every((name) => !views?.[name]));
+    if (names.length === 0 || !runs) return [];
+    return [storedAs(kernel, Object.fromEntries(names.map((name) => [name, type])))];
+  });

@@ -9,8 +9,6 @@ type Letter = "M" | "I" | "O" | "eps";
 export interface Product {
   /** Bindings of the matrices. */
   weights: readonly string[];
-  /** Tiles from one row of tiles to the next, where a matrix has more columns than x: `I4` where not. */
-  stride?: string;
   /** Also sum the squares of each row of x, for RMSNorm. */
   squares: boolean;
   /** `fn finish(sum_<weight>: vec4f ..., squares: f32, m: u32, o4: u32)`, with m < M and o4 < O4. */
@@ -23,20 +21,15 @@ const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, line: (i: number) => string, indent = "  ") =>
   range(n).map(line).join(`\n${indent}`);
 
-export function productVariants({
-  weights,
-  stride = "I4",
-  squares,
-  finish,
-}: Product): Record<string, Variant<Letter>> {
+export function productVariants({ weights, squares, finish }: Product): Record<string, Variant<Letter>> {
   const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
   const ifSquares = (code: string) => (squares ? code : "");
   const sums = (row: number | string) => weights.map((w) => `${w}Sum${row}`).join(", ");
   const declare = (rows: number) =>
     each(rows, (r) => `${weights.map((w) => `var ${w}Sum${r} = vec4f();`).join(" ")} var squares${r} = 0.0;`);
-  const load = (index: string) => weights.map((w) => `let ${w}Tile = ${w}[${index}];`).join(" ");
+  const load = (r: string, k: string) => weights.map((w) => `let ${w}Now = ${w}Tile(${r}, ${k});`).join(" ");
   const accumulate = (row: number, v: string) =>
-    weights.map((w) => `${w}Sum${row} += ${w}Tile * ${v};`).join(" ");
+    weights.map((w) => `${w}Sum${row} += ${w}Now * ${v};`).join(" ");
   const threads = ({ M, O }: Sizes<"M" | "O">) => ceilDiv(O, 4) * ceilDiv(M, block(M));
   const small = (s: Sizes<"M" | "O">) => (threads(s) < 64 ? 4 : 16);
   const main = `${finish}
@@ -59,13 +52,13 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   const QUADS = (O4 + 3u) / 4u;
   let o4 = (i / 4u % QUADS) * 4u + i % 4u;
   let m = i / 4u / QUADS * 8u;
-  let first = min(o4, O4 - 1u) * ${stride};
+  let mine = min(o4, O4 - 1u);
   let rowA = min(m + i % 4u, M - 1u) * I4;
   let rowB = min(m + 4u + i % 4u, M - 1u) * I4;
   ${declare(8)}
   var squaresA = 0.0; var squaresB = 0.0;
   for (var k = 0u; k < I4; k++) {
-    ${load("first + k")} let a = x[rowA + k]; let b = x[rowB + k];
+    ${load("mine", "k")} let a = x[rowA + k]; let b = x[rowB + k];
     ${ifSquares("squaresA += dot(a, a); squaresB += dot(b, b);")}
     ${each(4, (r) => `{ let v = quadBroadcast(a, ${r}u); ${accumulate(r, "v")} } { let v = quadBroadcast(b, ${r}u); ${accumulate(r + 4, "v")} }`, "    ")}
   }
@@ -92,7 +85,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   ${each(block(M), (r) => `let row${r} = min(m + ${r}u, M - 1u) * I4;`)}
   ${declare(block(M))}
   for (var k = 0u; k < I4; k++) {
-    ${load(`o4 * ${stride} + k`)}
+    ${load("o4", "k")}
     ${each(block(M), (r) => `{ let v = x[row${r} + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
   }
   ${each(block(M), (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
@@ -118,10 +111,10 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
             return `${parts.map((p) => `var<workgroup> ${p}: array<${type(p)}, ${64 * M}>;`).join("\n")}
 ${main}
   let o4 = workgroupIndex(wg);
-  let first = min(o4, O4 - 1u) * ${stride};
+  let mine = min(o4, O4 - 1u);
   ${declare(M)}
   for (var k = lane; k < I4; k += WG) {
-    ${load("first + k")}
+    ${load("mine", "k")}
     ${each(M, (r) => `{ let v = x[${r}u * I4 + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
   }
   ${each(M, (r) => parts.map((p) => `${p}[${r}u * WG + lane] = ${value(p, r)};`).join(" "))}
@@ -151,7 +144,7 @@ ${main}
 ${main}
   let o4 = wg.x * 16u + lane % 16u;
   let rows = lane / 16u * 8u;
-  let first = min(o4, O4 - 1u) * ${stride};
+  let mine = min(o4, O4 - 1u);
   ${declare(8)}
   for (var k0 = 0u; k0 < I4; k0 += 4u) {
     workgroupBarrier();
@@ -161,7 +154,7 @@ ${main}
     }
     workgroupBarrier();
     for (var k = 0u; k < min(4u, I4 - k0); k++) {
-      ${load("first + k0 + k")}
+      ${load("mine", "k0 + k")}
       ${each(8, (r) => `{ let v = slab[(rows + ${r}u) * 4u + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "      ")}
     }
   }

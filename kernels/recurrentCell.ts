@@ -85,12 +85,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
    */
   const sumTerm = (step: Step, streams: readonly number[], first: string, stride: string, live: string) => {
     const loop = (tiles: string, from: string, v: (b: string) => string) =>
-      `for (var k = ${first}; k < ${tiles}; k += ${stride}) { let tile = w[${from} + k]; ${streams.map((r) => `sum${r} += tile * ${v(`b${r}`)};`).join(" ")} }`;
+      `for (var k = ${first}; k < ${tiles}; k += ${stride}) { let tile = wTile(row, ${from}k); ${streams.map((r) => `sum${r} += tile * ${v(`b${r}`)};`).join(" ")} }`;
     const apart = step.fused && cell.apart;
-    return `let row = (min(term, ${G - 1}u) * H4 + j) * K4;
+    return `let row = min(term, ${G - 1}u) * H4 + j;
     ${each(streams, (r) => `var sum${r} = vec4f();`, "    ")}
-    ${step.fused ? loop(apart ? `select(I4, 0u, term == ${G}u)` : "I4", "row", (b) => `x[${b} * I4 + k]`) : ""}
-    ${loop(apart ? `select(${live}, 0u, term == ${G - 1}u)` : live, "row + I4", (b) => step.before(b, "k"))}`;
+    ${step.fused ? loop(apart ? `select(I4, 0u, term == ${G}u)` : "I4", "", (b) => `x[${b} * I4 + k]`) : ""}
+    ${loop(apart ? `select(${live}, 0u, term == ${G - 1}u)` : live, "I4 + ", (b) => step.before(b, "k"))}`;
   };
   /** Stream b's new hidden vector, from totals [term, stream]; the stream is number `r` of its block. */
   const finish = (step: Step, streams: readonly number[], r: string) => `
@@ -190,7 +190,7 @@ ${head}
     let valid = t < count(b);
     for (var row = lane; valid && row < ${G}u * H4; row += WG) {
       var sum = vec4f();
-      for (var k = 0u; k < H4; k++) { sum += w[row * K4 + I4 + k] * hidden[k]; }
+      for (var k = 0u; k < H4; k++) { sum += wTile(row, I4 + k) * hidden[k]; }
       products[row] = sum;
     }
     workgroupBarrier();
@@ -225,7 +225,6 @@ ${head}
   /** sums [B, T, gates, H] = the product of the whole chunk with x's columns of w, and the bias. */
   const products = productVariants({
     weights: ["w"],
-    stride: "K4",
     squares: false,
     finish: "fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { sums[m * O4 + o4] = sum + bias[o4]; }",
   });

@@ -29,7 +29,8 @@ type Made<L extends Letter> = Kernel<
   } & Bindings<L>
 >;
 
-const threads = ({ B, T, K, W, D }: Sizes<Letter>) => 2 * B * K * Math.min(T, W) * D;
+/** Tiles of four slots that so many tokens may touch: the first and the last in part, and the ring's last, which may not be whole. */
+const slotTiles = ({ T, W }: Sizes<Letter>) => Math.min(ceilDiv(W, 4), Math.floor(Math.min(T, W) / 4) + 3);
 
 const make = (sinks: boolean) =>
   defineKernel({
@@ -41,29 +42,46 @@ const make = (sinks: boolean) =>
       ring: tiled(update("f32", 2, "B", "K", sinks ? sinkSlots : "W", "D")),
     },
 
-    // A thread copies one element: that of the j-th token from the end.
+    // A thread owns four slots of a group of columns, and takes what the chunk has for them.
     variants: {
-      elements: {
+      slots: {
         suits: "any",
-        views: { chunk: "f32", ring: "f32" },
+        views: { chunk: "f32" },
         passes: [
           {
             workgroup: 64,
-            grid: (s) => ceilDiv(threads(s), 64),
-            wgsl: `${cursorWgsl}
-const STORED = min(T, W);
+            // as many groups as there are where each is one tile
+            grid: (s) => ceilDiv(2 * s.B * s.K * slotTiles(s) * ceilDiv(s.D, 4), 64),
+            wgsl: (s) => `${cursorWgsl}
+const TILES = ${slotTiles(s)}u;
+const GROUPS = (D4 + ring_GROUP - 1u) / ring_GROUP;
 ${elementWgsl}
+fn own(plane: u32, tokens: vec4u, d: u32) -> vec4f {
+  if (d >= D) { return vec4f(); }
+  return vec4f(${[0, 1, 2, 3].map((j) => `chunk[element(plane, T4, tokens[${j}], d)]`).join(", ")});
+}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  let d = i % D;
-  let j = i / D % STORED;
-  let plane = i / D / STORED;
+  let plane = i / GROUPS / TILES;
   if (plane >= 2u * B * K) { return; }
   let b = plane / K % B;
-  if (j >= count(b)) { return; }
-  let t = count(b) - 1u - j;
-  ring[element(plane, ${sinks ? "S4 + W4, 4u * S4 + " : "W4, "}(position(b) + t) % W, d)] = chunk[element(plane, T4, t, d)];
+  let end = position(b) + count(b);
+  let kept = min(count(b), W);
+  let n4 = ((end - kept) % W / 4u + i / GROUPS % TILES) % W4;
+  // how far behind the last token those of these slots are
+  let slots = n4 * 4u + vec4u(0u, 1u, 2u, 3u);
+  let behind = (vec4u((end + W - 1u) % W + W) - min(slots, vec4u(W))) % W;
+  let which = (behind < vec4u(kept)) & (slots < vec4u(W));
+  if (!any(which)) { return; }
+  let tokens = select(vec4u(), vec4u(count(b) - 1u) - behind, which);
+  let row = plane * ${sinks ? "(S4 + W4) + S4" : "W4"} + n4;
+  let first = i % GROUPS * ring_GROUP;
+  let last = min(first + ring_GROUP, D4);
+  var most = vec4f();
+  for (var d = 4u * first; ring_GROUP > 1u && d < 4u * last; d++) { most = max(most, abs(own(plane, tokens, d))); }
+  ringBegin(row, first, which, most);
+  for (var d = 4u * first; d < 4u * last; d++) { ringPut(row, d / 4u, d % 4u, which, own(plane, tokens, d)); }
 }`,
           },
         ],
@@ -84,7 +102,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     },
 
     flops: () => 0,
-    bytes: (s) => 8 * threads(s),
+    bytes: ({ B, T, K, W, D }, each) => 2 * B * K * Math.min(T, W) * D * (4 + each("ring")),
     cases: (sinks
       ? [
           { B: 3, T: 5, K: 1, W: 7, S: 3, D: 10 },

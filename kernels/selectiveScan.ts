@@ -148,7 +148,7 @@ ${main}
   let e4 = min(wg.x * 4u + group, E4 - 1u);
   let mine = wg.x * 4u + group < E4;
   var sum = vec4f();
-  for (var k = lane / 4u; k < R4; k += 16u) { sum += wDt[e4 * R4 + k] * rbc[b * P4 + k]; }
+  for (var k = lane / 4u; k < R4; k += 16u) { sum += wDtTile(e4, k) * rbc[b * P4 + k]; }
   parts[lane] = sum;
   workgroupBarrier();
   let step = softplus(total(group) + biasD[e4]);
@@ -192,7 +192,7 @@ ${main}
     let r = row * P4 * 4u;
     var sum = biasD[e4];
     for (var k = 0u; k < R4; k++) {
-      sum += wDt[e4 * R4 + k] * vec4f(${range(4)
+      sum += wDtTile(e4, k) * vec4f(${range(4)
         .map((j) => `rbc[r + k * 4u + ${j}u]`)
         .join(", ")});
     }
@@ -239,8 +239,8 @@ ${main}
   /** The time step's product, seven a state (exp as one), and twelve for softplus, D and gate. */
   flops: ({ B, T, E, N, R }) => B * T * E * (2 * R + 7 * N + 12),
   /** Of xz the gate's columns. */
-  bytes: ({ B, T, E, N, R, P }) =>
-    4 * (B * CURSOR_COLUMNS + B * T * (P + 3 * E) + E * (R + N + 2) + 2 * B * N * E),
+  bytes: ({ B, T, E, N, R, P }, each) =>
+    4 * (B * CURSOR_COLUMNS + B * T * (P + 3 * E) + E * (N + 2) + 2 * B * N * E) + each("wDt") * E * R,
   cases: [
     { B: 3, T: 1, E: 13, N: 5, R: 3, P: 17, X: 29 },
     { B: 3, T: 21, E: 13, N: 7, R: 5, P: 23, X: 29 },

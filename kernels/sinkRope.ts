@@ -30,21 +30,26 @@ export const sinkRope = defineKernel({
     ring: tiled(update("f32", 2, "B", "K", sinkSlots, "D")),
   },
 
-  // A thread turns a pair of a query, or copies an element of a token that is a sink.
+  // A thread turns a pair of a query, or owns four sinks of a group of columns and stores those that the chunk has.
   variants: {
     pairs: {
       suits: "any",
-      views: { chunk: "f32", ring: "f32" },
+      views: { chunk: "f32" },
       passes: [
         {
           workgroup: 64,
-          grid: ({ B, T, H, K, D, S }) => ceilDiv(B * T * H * (D / 2) + 2 * B * K * Math.min(T, S) * D, 64),
+          grid: ({ B, T, H, K, D, S }) =>
+            ceilDiv(B * T * H * (D / 2) + 2 * B * K * ceilDiv(S, 4) * ceilDiv(D, 4), 64),
           wgsl: `${cursorWgsl}
 const PAIRS = D / 2u;
 const TURNED = B * T * H * PAIRS;
-const STORED = min(T, S);
+const GROUPS = (D4 + ring_GROUP - 1u) / ring_GROUP;
 ${turnedWgsl}
 ${elementWgsl}
+fn own(plane: u32, tokens: vec4u, d: u32) -> vec4f {
+  if (d >= D) { return vec4f(); }
+  return vec4f(${[0, 1, 2, 3].map((j) => `chunk[element(plane, T4, tokens[${j}], d)]`).join(", ")});
+}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
@@ -61,13 +66,21 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     return;
   }
   let j = i - TURNED;
-  let d = j % D;
-  let t = j / D % STORED;
-  let plane = j / D / STORED;
+  let plane = j / GROUPS / S4;
   if (plane >= 2u * B * K) { return; }
   let b = plane / K % B;
-  let at = position(b) + t;
-  if (t < count(b) && at < S) { ring[element(plane, S4 + W4, at, d)] = chunk[element(plane, T4, t, d)]; }
+  let n4 = j / GROUPS % S4;
+  let slots = n4 * 4u + vec4u(0u, 1u, 2u, 3u);
+  let which = (slots >= vec4u(position(b))) & (slots < vec4u(min(S, position(b) + count(b))));
+  if (!any(which)) { return; }
+  let tokens = select(vec4u(), slots - position(b), which);
+  let row = plane * (S4 + W4) + n4;
+  let first = j % GROUPS * ring_GROUP;
+  let last = min(first + ring_GROUP, D4);
+  var most = vec4f();
+  for (var d = 4u * first; ring_GROUP > 1u && d < 4u * last; d++) { most = max(most, abs(own(plane, tokens, d))); }
+  ringBegin(row, first, which, most);
+  for (var d = 4u * first; d < 4u * last; d++) { ringPut(row, d / 4u, d % 4u, which, own(plane, tokens, d)); }
 }`,
         },
       ],

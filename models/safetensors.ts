@@ -3,6 +3,7 @@
 // tensors are read one at a time. Typed arrays are used as they lie: every WebGPU platform is little-endian.
 
 import * as v from "valibot";
+import { fromF16 } from "../engine/half.ts";
 import { CheckpointError, type Source, show } from "./source.ts";
 
 /** A tensor that is absent, or whose shape, dtype or values are not what was wanted. */
@@ -181,36 +182,6 @@ function aligned(bytes: Uint8Array<ArrayBuffer>, each: number): ArrayBuffer {
   const { buffer, byteOffset, byteLength } = bytes;
   if (byteOffset === 0 && byteLength === buffer.byteLength && byteLength % each === 0) return buffer;
   return buffer.slice(byteOffset, byteOffset + byteLength);
-}
-
-let f16Bits: Uint32Array | undefined;
-
-/** The f32 bit pattern of each of the 65,536 f16 values: faster than arithmetic, and NaNs keep their payload. */
-function f16Table(): Uint32Array {
-  const table = new Uint32Array(65536);
-  for (let half = 0; half < 65536; half++) {
-    const sign = (half & 0x8000) << 16;
-    const exponent = (half >> 10) & 31;
-    const mantissa = half & 1023;
-    let bits: number;
-    if (exponent === 31) bits = 0x7f800000 | (mantissa << 13);
-    else if (exponent > 0) bits = ((exponent + 112) << 23) | (mantissa << 13);
-    else if (mantissa === 0) bits = 0;
-    else {
-      // A subnormal, mantissa * 2^-24, is normal in f32: its leading bit becomes the implied one.
-      const lead = 31 - Math.clz32(mantissa);
-      bits = ((lead + 103) << 23) | ((mantissa << (23 - lead)) & 0x7fffff);
-    }
-    table[half] = sign | bits;
-  }
-  return table;
-}
-
-export function fromF16(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  f16Bits ??= f16Table();
-  const bits = new Uint32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) bits[i] = f16Bits[halves[i]!]!;
-  return new Float32Array(bits.buffer);
 }
 
 /** A bf16 is the upper half of an f32. */

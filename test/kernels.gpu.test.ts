@@ -1,12 +1,12 @@
 // Every kernel, every variant that this adapter can run, every case: GPU against reference, outputs poisoned.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { DEFAULT_TOLERANCE, runCase } from "../bench/kernels/kernelCase.ts";
+import { runCase, toleranceOf } from "../bench/kernels/kernelCase.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { openGpu } from "../engine/gpuDevice.ts";
 import { eligible, describe as spell } from "../engine/kernel.ts";
 import { total } from "../engine/memory.ts";
-import { allKernels } from "../kernels/index.ts";
+import { allKernels, kernelsStoring } from "../kernels/index.ts";
 
 let machine: GpuMachine;
 beforeAll(async () => {
@@ -14,12 +14,17 @@ beforeAll(async () => {
 });
 afterAll(() => machine.destroy());
 
-for (const kernel of allKernels) {
+const narrow = [...kernelsStoring("f16"), ...kernelsStoring("int8")];
+
+for (const kernel of [...allKernels, ...narrow]) {
   describe(kernel.name, () => {
-    const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
+    const seen = new Set<string>();
     for (const sizes of kernel.cases) {
       for (const [variant, { needs = [], when }] of Object.entries(kernel.variants)) {
         if (when && !when(sizes)) continue;
+        // bodies do not know how tiles are stored: one case a variant shows that they read and write them
+        if (narrow.includes(kernel) && seen.has(variant)) continue;
+        seen.add(variant);
         test(`${variant} at ${spell(sizes)}`, async ({ annotate }) => {
           if (!eligible(kernel, sizes, machine.variants.features).includes(variant)) {
             await annotate(`not run: this adapter has no ${needs.join(", ")}`);
@@ -27,6 +32,7 @@ for (const kernel of allKernels) {
           }
           const differences = await runCase(machine, kernel, variant, sizes);
           for (const [binding, { nmse, largest }] of Object.entries(differences)) {
+            const bound = toleranceOf(kernel, binding);
             expect(nmse, `${binding}: normalised mean squared error`).toBeLessThanOrEqual(bound.nmse);
             expect(largest, `${binding}: largest difference`).toBeLessThanOrEqual(bound.largest);
           }

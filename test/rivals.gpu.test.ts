@@ -1,7 +1,7 @@
 // The rivals agree with the references of the kernels that they are compared with, at all of their cases.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { DEFAULT_TOLERANCE, runCase } from "../bench/kernels/kernelCase.ts";
+import { runCase, toleranceOf } from "../bench/kernels/kernelCase.ts";
 import { rivals } from "../bench/kernels/rivals.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { openGpu } from "../engine/gpuDevice.ts";
@@ -17,12 +17,12 @@ afterAll(() => machine.destroy());
 
 for (const { kernel, rival } of rivals) {
   describe(kernel.name, () => {
-    const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
     for (const sizes of kernel.cases) {
       test(`${rival} at ${spell(sizes)}`, async () => {
         expect(eligible(kernel, sizes, machine.variants.features), "variants that can run").toContain(rival);
         const differences = await runCase(machine, kernel, rival, sizes);
         for (const [binding, { nmse, largest }] of Object.entries(differences)) {
+          const bound = toleranceOf(kernel, binding);
           expect(nmse, `${binding}: normalised mean squared error`).toBeLessThanOrEqual(bound.nmse);
           expect(largest, `${binding}: largest difference`).toBeLessThanOrEqual(bound.largest);
         }

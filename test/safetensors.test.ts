@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { fromBf16, fromF16, openSafetensors, TensorError } from "../models/safetensors.ts";
+import { fromF16 } from "../engine/half.ts";
+import { fromBf16, openSafetensors, TensorError } from "../models/safetensors.ts";
 import { CheckpointError, filesSource } from "../models/source.ts";
 
 /** A file from its parts; `length` may lie. */

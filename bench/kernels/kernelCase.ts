@@ -10,7 +10,7 @@ import {
   type Sizes,
 } from "../../engine/kernel.ts";
 import { record } from "../../engine/plan.ts";
-import { type Data, elements, type Storage, type Tensor } from "../../engine/tensor.ts";
+import { type Data, elements, rounded, type Storage, type Tensor, zeros } from "../../engine/tensor.ts";
 import { standIn } from "../../engine/trial.ts";
 import { Workspace, whole } from "../../engine/workspace.ts";
 
@@ -45,20 +45,37 @@ export function compare(found: ArrayLike<number>, wanted: ArrayLike<number>): Di
   return { nmse: error / (power + 1e-30), largest: worst / (top + 1e-30) };
 }
 
-export const DEFAULT_TOLERANCE = { nmse: 1e-11, largest: 1e-5 };
+const DEFAULT_TOLERANCE = { nmse: 1e-11, largest: 1e-5 };
 
-/** What a kernel's own rule or uniform random numbers put into its bindings; what it writes holds NaN. */
+/** What storing adds: half a unit in the last place of f16, half a step of int8, of which 127 reach the largest of a row. */
+const STORING = { f16: { nmse: 1e-7, largest: 2 ** -11 }, int8: { nmse: 1e-4, largest: 1 / 252 } };
+
+/** How far what a kernel writes may be from its reference, which rounds nothing. */
+export function toleranceOf(kernel: AnyKernel, binding: string): Difference {
+  const { type } = kernel.bindings[binding] as Binding;
+  return type === "f16" || type === "int8" ? STORING[type] : (kernel.tolerance ?? DEFAULT_TOLERANCE);
+}
+
+/** Within its tolerance; what is no number is not. */
+export const agrees = (kernel: AnyKernel, differences: Readonly<Record<string, Difference>>): boolean =>
+  Object.entries(differences).every(([name, { nmse, largest }]) => {
+    const bound = toleranceOf(kernel, name);
+    return nmse <= bound.nmse && largest <= bound.largest;
+  });
+
+/** What a kernel's own rule or uniform random numbers put into its bindings, as it is stored; what it writes holds NaN. */
 function inputs(kernel: AnyKernel, s: Sizes): Record<string, Data> {
   const random = randomSource(1 + kernel.cases.indexOf(s));
   const out: Record<string, Data> = {};
   for (const [name, binding] of Object.entries(kernel.bindings) as [string, Binding][]) {
-    const n = elements(bindingSpec(binding, s));
-    const data = binding.type === "u32" ? new Uint32Array(n) : new Float32Array(n);
+    const spec = bindingSpec(binding, s);
+    const n = elements(spec);
+    const data = zeros(binding.type, n);
     const fill = kernel.fill?.[name]?.(s, random) as Data | undefined;
     if (fill) data.set(fill);
     else if (binding.access === "write") data.fill(Number.NaN);
-    else if (binding.type === "f32") for (let i = 0; i < n; i++) data[i] = random();
-    out[name] = data;
+    else if (binding.type !== "u32") for (let i = 0; i < n; i++) data[i] = random();
+    out[name] = rounded(spec, data);
   }
   return out;
 }

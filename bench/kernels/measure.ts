@@ -6,7 +6,7 @@ import { Trial } from "../../engine/trial.ts";
 import { failure } from "../failure.ts";
 import type { Roof } from "../meters/roof.ts";
 import { median } from "../stats.ts";
-import { DEFAULT_TOLERANCE, runCase } from "./kernelCase.ts";
+import { runCase, toleranceOf } from "./kernelCase.ts";
 import type { KernelTime } from "./kernelTime.ts";
 import type { Shape } from "./shapes.ts";
 
@@ -119,7 +119,6 @@ export class KernelBench {
     const key = `${kernel.name}/${variant}`;
     const known = this.#passed.get(key);
     if (known) return known;
-    const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
     const passed: Passed = { nmse: 0, fault: null };
     this.#passed.set(key, passed);
     for (const sizes of kernel.cases) {
@@ -127,6 +126,7 @@ export class KernelBench {
       try {
         const differences = Object.entries(await runCase(this.#machine, kernel, variant, sizes));
         for (const [binding, { nmse, largest }] of differences) {
+          const bound = toleranceOf(kernel, binding);
           passed.nmse = Math.max(passed.nmse, nmse);
           // not <=: NaN is no pass
           if (!(nmse <= bound.nmse && largest <= bound.largest))

@@ -31,15 +31,15 @@ export interface Source {
   tiles: string;
   /** Positions in the slots of tile n4, where `origin` is what the source's slots are counted by. */
   keys(n4: string): string;
-  /** The tile at an index of the array. */
-  tile(index: string): string;
+  /** Tile d4 of a row of tiles. */
+  tile(row: string, d4: string): string;
 }
 
 const source = (array: string, tiles: string, keys: Source["keys"]): Source => ({
   array,
   tiles,
   keys,
-  tile: (index) => `${array}[${index}]`,
+  tile: (row, d4) => `${array}Tile(${row}, ${d4})`,
 });
 
 /** Slot i of these holds position origin + i. */

@@ -63,13 +63,13 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   ${range(n)
     .map((h) => `var s${h} = vec4f();`)
     .join(" ")}
-  let row = (plane * ${tiles} + min(n4, ${tiles} - 1u)) * D4;
+  let row = plane * ${tiles} + min(n4, ${tiles} - 1u);
   for (var d4 = 0u; d4 < D4; d4 += ${U}u) {
     ${shared(n * U, (j) => (U === 1 ? `queryAt(query + ${j} * D4, d4)` : `queryIn(query + ${j} % ${n}u * D4, d4 + ${j} / ${n}u)`))}
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${tile(`row + ${u ? `min(d4 + ${u}u, D4 - 1u)` : "d4"}`)}; ${range(n)
+          `{ let tile = ${tile("row", u ? `min(d4 + ${u}u, D4 - 1u)` : "d4")}; ${range(n)
             .map((h) => `s${h} += tile * x${u * n + h};`)
             .join(" ")} }`,
       )
@@ -96,13 +96,14 @@ function tiles(kind: Decoded, quad: boolean): Variant<Letter> {
   ${range(n)
     .map((h) => `var o${h} = vec4f();`)
     .join(" ")}
-  let column = ((B * K + plane) * ${tiles} + first) * D4 + min(d4, D4 - 1u);
+  let row = (B * K + plane) * ${tiles} + first;
+  let column = min(d4, D4 - 1u);
   for (var n = 0u; n < length; n += ${U}u) {
     ${shared(n * U, shareAt)}
     ${range(U)
       .map(
         (u) =>
-          `{ let tile = ${tile(`column + ${u ? `min(n + ${u}u, length - 1u)` : "n"} * D4`)}; ${range(n)
+          `{ let tile = ${tile(`row + ${u ? `min(n + ${u}u, length - 1u)` : "n"}`, "column")}; ${range(n)
             .map((h) => `o${h} += x${u * n + h} * tile;`)
             .join(" ")} }`,
       )
@@ -278,10 +279,10 @@ function workgroups(kind: Decoded): Variant<Letter> {
     return `fn attend_${array}(b: u32, plane: u32, head: u32, first: u32, length: u32, origin: i32, to: u32, lane: u32) {
   let n = lane / 4u;
   let query = (b * H + head) * D4${kind === "sinks" ? " + select(0u, B * H * D4, first + n < S4)" : ""};
-  let row = (plane * ${tiles} + min(first + n, ${tiles} - 1u)) * D4;
+  let row = plane * ${tiles} + min(first + n, ${tiles} - 1u);
   ${each(s, (h) => `var s${h} = vec4f();`)}
   for (var d4 = lane % 4u; d4 < D4; d4 += 4u) {
-    let tile = ${tile("row + d4")};
+    let tile = ${tile("row", "d4")};
     ${each(s, (h) => `s${h} += tile * queryAt(query + ${h}u * D4, d4);`)}
   }
   ${each(s, (h) => `work[${64 * h}u + lane] = s${h};`)}
@@ -308,13 +309,13 @@ function workgroups(kind: Decoded): Variant<Letter> {
     }
     stats[to + lane * splits()] = vec4f(largest(tops), total(sums), 0.0, 0.0);
   }
-  let column = ((B * K + plane) * ${tiles} + first) * D4;
+  let values = (B * K + plane) * ${tiles} + first;
   ${
     parts === 1
       ? `for (var d4 = lane; d4 < D4; d4 += WG) {
     ${each(s, (h) => `var o${h} = vec4f();`)}
     for (var j = 0u; j < length; j++) {
-      let tile = ${tile("column + j * D4 + d4")};
+      let tile = ${tile("values + j", "d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
     ${each(s, (h) => `partial[(to + ${h}u * splits()) * D4 + d4] = o${h};`)}
@@ -323,7 +324,7 @@ function workgroups(kind: Decoded): Variant<Letter> {
   ${each(s, (h) => `var o${h} = vec4f();`)}
   if (lane < D4 * ${parts}u) {
     for (var j = lane / D4; j < length; j += ${parts}u) {
-      let tile = ${tile("column + j * D4 + d4")};
+      let tile = ${tile("values + j", "d4")};
       ${each(s, (h) => `o${h} += parts[${16 * h}u + j] * tile;`)}
     }
   }

@@ -44,7 +44,7 @@ export const gatheredSource = (kind: Sparse): Source => ({
     const slots = `(vec4i(4 * i32(${n4})) + OFFSETS)`;
     return kind === "local" ? `vec4i(origin) - ${slots}` : `gatheredKeys(origin, ${slots})`;
   },
-  tile: (index) => `gatheredTile(${index})`,
+  tile: (row, d4) => `gatheredTile(${row}, ${d4})`,
 });
 
 export const gatheredTileWgsl = `
@@ -52,8 +52,8 @@ fn gatheredKeys(query: i32, slots: vec4i) -> vec4i {
   let window = vec4i(i32(W));
   return vec4i(query) - select(slots, (slots - window + 1) * window, slots >= window);
 }
-fn gatheredTile(index: u32) -> mat4x4f {
-  let i = 4u * index;
+fn gatheredTile(row: u32, d4: u32) -> mat4x4f {
+  let i = 4u * (row * D4 + d4);
   return transpose(mat4x4f(gathered[i], gathered[i + 1u], gathered[i + 2u], gathered[i + 3u]));
 }`;
 
@@ -104,14 +104,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     if (isFar) { key = far + (j - nears) * W; slot = W - 1u + (query - min(key, query)) / W; }
     let isRest = j >= nears + fars;
     if (isRest) { slot = reached(query) + j - nears - fars; }
-    let source = ((plane * (PAGE / 4u) + (key - start) / 4u) * D4) * 16u + (key - start) % 4u;
+    let row = plane * (PAGE / 4u) + (key - start) / 4u;
     let to = plane * slots4() * D4 * 4u + slot / 4u * D4 * 4u + slot % 4u;
     for (var d4 = i % COLUMNS; d4 < D4; d4 += COLUMNS) {
       var x = vec4f();
-      if (!isRest) {
-        let at = source + 16u * d4;
-        ${onPage(pageSources(s.PAGES), ({ array }) => `x = vec4f(${[0, 4, 8, 12].map((c) => `${array}[at + ${c}u]`).join(", ")});`)}
-      }
+      if (!isRest) { ${onPage(pageSources(s.PAGES), ({ array }) => `x = ${array}Row(row, d4, (key - start) % 4u);`)} }
       gathered[to + 4u * d4] = x;
     }
   }

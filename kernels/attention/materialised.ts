@@ -48,12 +48,12 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let page = i / TILES / BLOCKS / H / B;
   let slot = params.base + page * PAGE + 4u * n4;
   if (page >= params.pages || t >= count(b) || slot > lastOf(b, t)) { return; }
-  let tiles = ((b * K + h / GROUP) * TILES + n4) * D4;
+  let keysRow = (b * K + h / GROUP) * TILES + n4;
   ${each(s, (r) => `var s${r} = vec4f(); let row${r} = rowOf(b, h, t + ${r}u);`)}
   ${onPage(
     pageSources(s.PAGES),
     ({ array }) =>
-      `for (var d4 = 0u; d4 < D4; d4++) { let tile = ${array}[tiles + d4]; ${each(s, (r) => `s${r} += tile * queryAt(row${r}, d4);`)} }`,
+      `for (var d4 = 0u; d4 < D4; d4++) { let tile = ${array}Tile(keysRow, d4); ${each(s, (r) => `s${r} += tile * queryAt(row${r}, d4);`)} }`,
   )}
   let keys = vec4i(i32(slot)) + OFFSETS;
   ${each(s, (r) => `if (t + ${r}u < count(b)) { scores[scoresOf(b, h, t + ${r}u) + slot / 4u] = select(vec4f(${NEVER}), s${r} * SCALE, visible(i32(position(b) + t + ${r}u), keys)); }`)}
@@ -125,11 +125,11 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     let start = params.base + page * PAGE;
     if (start > lastOf(b, t)) { break; }
     let tiles = min(PAGE / 4u, (lastOf(b, t) - start) / 4u + 1u);
-    let column = (B * K + b * K + h / GROUP) * (PAGE / 4u) * D4 + d4;
+    let values = (B * K + b * K + h / GROUP) * (PAGE / 4u);
     ${onPage(
       pageSources(s.PAGES),
       ({ array }) =>
-        `for (var n = 0u; n < tiles; n++) { let tile = ${array}[column + n * D4]; ${each(s, (r) => `o${r} += scores[row${r} + start / 4u + n] * tile;`)} }`,
+        `for (var n = 0u; n < tiles; n++) { let tile = ${array}Tile(values + n, d4); ${each(s, (r) => `o${r} += scores[row${r} + start / 4u + n] * tile;`)} }`,
     )}
   }
   ${each(s, (r) => `if (t + ${r}u < count(b)) { y[rowOf(b, h, t + ${r}u) + d4] += inHead(o${r}, d4); }`)}

@@ -121,19 +121,19 @@ function blocks(kind: Kind, quad: boolean): Variant<Letter> {
   const U = 2;
   const attribute = quad ? "@diagnostic(off, subgroup_uniformity) " : "";
   const rows = range(4);
-  const tile = (array: string, index: string) =>
+  const tile = (array: string, row: string) =>
     quad
-      ? `let part = ${array}[(${index}) * 4u + lane]; let tile = mat4x4f(${rows.map((r) => `quadBroadcast(part, ${r}u)`).join(", ")});`
-      : `let tile = ${array}[${index}];`;
+      ? `let part = ${array}Column(${row}, d4, lane); let tile = mat4x4f(${rows.map((r) => `quadBroadcast(part, ${r}u)`).join(", ")});`
+      : `let tile = ${array}Tile(${row}, d4);`;
   const each = (code: (u: number) => string) => range(U).map(code).join("\n    ");
   const visit = ({ array, tiles, keys }: Source) => `
 ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, origin: i32, lane: u32${asked(kind, ", asking: u32")}) -> Running {
   var run = before;
   for (var n = first; n < end; n += ${U}u) {
-    ${each((u) => `var s${u} = mat4x4f(); let n${u} = (at.plane * ${tiles} + ${u ? `min(n + ${u}u, end - 1u)` : "n"}) * D4;`)}
+    ${each((u) => `var s${u} = mat4x4f(); let n${u} = at.plane * ${tiles} + ${u ? `min(n + ${u}u, end - 1u)` : "n"};`)}
     for (var d4 = 0u; d4 < D4; d4++) {
       let x = mat4x4f(${rows.map((r) => `queryAt(at.rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
-      ${each((u) => `{ ${tile(array, `n${u} + d4`)} s${u} += tile * x; }`)}
+      ${each((u) => `{ ${tile(array, `n${u}`)} s${u} += tile * x; }`)}
     }
     ${each(
       (u) =>
@@ -149,7 +149,7 @@ ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, 
       .join(" + ")});
     for (var d4 = 0u; d4 < D4; d4++) {
       var o = scaled(mat4x4f(${rows.map((r) => `y[at.rows[${r}] + d4]`).join(", ")}), fade);
-      ${each((u) => `{ ${tile(array, `B * K * ${tiles} * D4 + n${u} + d4`)} o += mat4x4f(${rows.map((r) => `s${u}[${r}] * tile`).join(", ")}); }`)}
+      ${each((u) => `{ ${tile(array, `B * K * ${tiles} + n${u}`)} o += mat4x4f(${rows.map((r) => `s${u}[${r}] * tile`).join(", ")}); }`)}
       put(at, d4, o);
     }
   }
@@ -166,7 +166,6 @@ ${attribute}fn visit_${array}(before: Running, at: Place, first: u32, end: u32, 
       q: "vec4f",
       y: "vec4f",
       running: "vec4f",
-      ...(quad ? { kv: "vec4f", ring: "vec4f", chunk: "vec4f" } : {}),
     },
     ...scratch(kind),
     passes: [
@@ -252,9 +251,9 @@ fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32,
   let tk = lane % 16u;
   for (var n = first; n < end; n += 16u) {
     var s = mat4x4f();
-    let row = (plane * ${tiles} + min(n + tk, end - 1u)) * D4;
+    let row = plane * ${tiles} + min(n + tk, end - 1u);
     for (var d4 = 0u; d4 < D4; d4++) {
-      s += ${array}[row + d4] * mat4x4f(${rows.map((r) => `queryAt(rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
+      s += ${array}Tile(row, d4) * mat4x4f(${rows.map((r) => `queryAt(rows[${r}]${asked(kind, " + asking")}, d4)`).join(", ")});
     }
     let keys = ${keys("(n + tk)")};
     s = mat4x4f(${rows.map((r) => `mask(s[${r}], queries[${r}], keys, n + tk < end)`).join(", ")});
@@ -272,10 +271,10 @@ fn visit_${array}(plane: u32, rows: vec4u, queries: vec4i, first: u32, end: u32,
     ${columns
       .map(
         (c) => `${inside(c)}{
-      let column = ((B * K + plane) * ${tiles} + n) * D4 + tk + ${16 * c}u;
+      let values = (B * K + plane) * ${tiles} + n;
       var o = scaled(o${c}, fade);
       for (var j = 0u; j < used; j++) {
-        let tile = ${array}[column + j * D4];
+        let tile = ${array}Tile(values + j, tk + ${16 * c}u);
         let p = parts[tq * 16u + j];
         o += mat4x4f(${rows.map((r) => `p[${r}] * tile`).join(", ")});
       }

@@ -66,7 +66,7 @@ export function layout(kind: Decoded, split: number) {
       sparse
         ? {
             scratch: { gathered: gatheredScratch(sparse) },
-            views: { kv: "f32", gathered: "vec4f" } as const,
+            views: { gathered: "vec4f" } as const,
             passes: [gather(sparse, workgroup, lanes)],
           }
         : { scratch: {}, views: {}, passes: [] },

@@ -47,7 +47,7 @@ ${main}
     .join(", ")});
   ${each(8, (j) => `let row${j} = min(m + ${j}u, B * T - 1u) * P4; var sum${j} = bias;`)}
   for (var k = 0u; k < R4; k++) {
-    let tile = wDt[e4 * R4 + k];
+    let tile = wDtTile(e4, k);
     ${each(8, (j) => `sum${j} += tile * rbc[row${j} + k];`, "    ")}
   }
   ${each(8, (j) => `put(m + ${j}u, e4, sum${j});`)}

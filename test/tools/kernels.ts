@@ -1,19 +1,18 @@
 // `npx tsx test/tools/kernels.ts [NAME...]`: every case of every variant of the named kernels, on Dawn in Node.
 
-import { DEFAULT_TOLERANCE, runCase } from "../../bench/kernels/kernelCase.ts";
+import { agrees, runCase } from "../../bench/kernels/kernelCase.ts";
 import { dawnInNode } from "../../bench/node.ts";
 import { openGpu } from "../../engine/gpuDevice.ts";
 import { eligible } from "../../engine/kernel.ts";
-import { allKernels } from "../../kernels/index.ts";
+import { allKernels, kernelsStoring } from "../../kernels/index.ts";
 
 const names = process.argv.slice(2);
 const { gpu } = await dawnInNode();
 const { machine, adapter } = await openGpu({ gpu });
 console.log(`adapter: ${adapter.name}`);
 let failed = 0;
-for (const kernel of allKernels) {
+for (const kernel of [...allKernels, ...kernelsStoring("f16"), ...kernelsStoring("int8")]) {
   if (names.length > 0 && !names.some((n) => kernel.name.startsWith(n))) continue;
-  const bound = kernel.tolerance ?? DEFAULT_TOLERANCE;
   for (const s of kernel.cases) {
     for (const variant of eligible(kernel, s, machine.variants.features)) {
       const started = performance.now();
@@ -21,7 +20,7 @@ for (const kernel of allKernels) {
       let ok = true;
       try {
         const differences = await runCase(machine, kernel, variant, s);
-        ok = Object.values(differences).every((d) => d.nmse <= bound.nmse && d.largest <= bound.largest);
+        ok = agrees(kernel, differences);
         line = Object.entries(differences)
           .map(([n, d]) => `${n} ${d.nmse.toExponential(1)} ${d.largest.toExponential(1)}`)
           .join(", ");
