@@ -26,7 +26,7 @@ import {
   type Verdict,
 } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
-import { type Planned, type Subject, subjectsOf } from "./subject.ts";
+import { type Planned, type Subject, storedAs, subjectsOf } from "./subject.ts";
 import { deepStep, kernelTests } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
@@ -276,11 +276,12 @@ export class BenchRun {
 function planOf(options: BenchOptions): Planned[] {
   const models = options.models.map(modelFolder);
   const tests = testsOf(options);
-  const subjects = subjectsOf({ ...options, models }, checkpoints, filesIn);
-  const { kernels, quick, archs } = options;
+  const { kernels, quick, archs, dtypes, cacheTypes } = options;
+  const stored = (subject: Subject) => storedAs(subject, dtypes, cacheTypes);
+  const subjects = subjectsOf({ ...options, models }, checkpoints, filesIn).flatMap(stored);
   if (!kernels) return subjects.map((subject) => ({ subject, tests }));
   expectKernels(kernels);
-  const others = quick || models.length + archs.length > 0 ? [] : presetSubjects();
+  const others = quick || models.length + archs.length > 0 ? [] : presetSubjects().flatMap(stored);
   return [
     ...subjects.map((subject) => ({ subject, tests: kernelTests })),
     // their prompts would take a software adapter hours

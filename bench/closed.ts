@@ -130,15 +130,18 @@ export function closedPairs(
   );
 }
 
-/** The four closed fields of a row. `queries` is how many tokens one forward takes: the prompt's, or 1. */
+/**
+ * The four closed fields of a row. `queries` is how many tokens one forward takes: the prompt's, or 1; `elementBytes` is of
+ * state and scores, `cacheBytes` of keys and values.
+ */
 export function closedFields(
   architecture: Architecture,
-  size: Size & { queries: number; weightBytes: number },
+  size: Size & { queries: number; weightBytes: number; cacheBytes: number },
 ): { closed_weights: number; closed_state: number; closed_kv: number; closed_scores: number } {
   return {
     closed_weights: closedWeights(architecture, size.weightBytes),
     closed_state: closedState(architecture, size),
-    closed_kv: closedKv(architecture, size),
+    closed_kv: closedKv(architecture, { ...size, elementBytes: size.cacheBytes }),
     closed_scores: closedScores(architecture, size),
   };
 }

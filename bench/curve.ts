@@ -47,7 +47,7 @@ export async function runCurve(
   host: CurveHost,
   emit: Emit,
 ): Promise<void> {
-  const { model, layers, machine, fill } = loaded;
+  const { model, subject, layers, machine, fill } = loaded;
   const { architecture, config } = model.loaded;
   const { n_parallel: streams, n_ubatch: chunk } = tests[0]!;
   const shape = { n_parallel: streams, n_ubatch: chunk };
@@ -56,7 +56,7 @@ export async function runCurve(
   let stream: LongStream | null = null;
   try {
     row.nmse_vs_reference = await host.nmse(tests[0]!);
-    const refused = refusal(row.nmse_vs_reference);
+    const refused = refusal(row.nmse_vs_reference, subject.types?.cacheType);
     if (refused) throw new Error(refused);
     const { nmse_vs_reference } = row;
     const along = await TheoryAlong.open(machine, architecture, config, { streams, chunk }, host.roof);
@@ -71,8 +71,8 @@ export async function runCurve(
       phase = "preflight";
       const theory = await along.prefill(test.n_prompt);
       phase = "run";
-      const closed = layers && closedOf(model.parameters, layers, test);
-      row = { ...row, ...theoryFields(theory, test), ...closed };
+      const closed = layers && closedOf(model.parameters, layers, subject, test);
+      row = { ...row, ...theoryFields(theory, subject, test), ...closed };
       const onPiece = (done: number) =>
         emit({
           type: "step",

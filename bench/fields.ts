@@ -14,14 +14,15 @@ import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 import { formatBytes, GIB } from "./units.ts";
 
-/** Bytes of an f32, the only element type so far. */
-const F32 = 4;
+/** Bytes of an element: of int8 with its share of a scale. */
+const ELEMENT_BYTES = { f32: 4, f16: 2, int8: 1 + 4 / 64 };
+const F32 = { dtype: "f32", cacheType: "f32" } as const;
 /** A process holds and returns memory in steps; a model smaller than this is lost in them. */
 const RESIDENT_NOISE = 64 * 2 ** 20;
 
 /** A row that says what was to be run, where, and by whom; nothing is measured yet. */
 export function identity(
-  { arch, model }: Subject,
+  { arch, model, types = F32 }: Subject,
   test: Test,
   build: { build_commit: string | null; version: string | null },
   adapter: Pick<AdapterDescription, "name" | "software"> | null,
@@ -32,7 +33,7 @@ export function identity(
     peer_version: build.version,
     arch,
     model,
-    dtype: "f32",
+    dtype: types.dtype,
     backend: "webgpu",
     adapter: adapter?.name ?? null,
     software: adapter?.software ?? null,
@@ -55,26 +56,37 @@ const byCategory = <P extends "mem" | "theory">(prefix: P, bytes: Bytes): Prefix
     [`${prefix}_other`]: bytes.uniform + bytes.staging,
   }) as Prefixed<P>;
 
-export function theoryFields({ bytes, dispatches }: Theory, test: Test): Partial<Row> {
+export function theoryFields(
+  { bytes, dispatches }: Theory,
+  { types = F32 }: Subject,
+  test: Test,
+): Partial<Row> {
+  const cached = bytes.kv > 0 ? types.cacheType : null;
   return {
     ...byCategory("theory", bytes),
-    type_k: bytes.kv > 0 ? "f32" : null,
-    type_v: bytes.kv > 0 ? "f32" : null,
+    type_k: cached,
+    type_v: cached,
     dispatches_per_token: dispatches / (test.n_prompt + test.n_gen),
   };
 }
 
 /** The literature's bytes for the tokens that the streams hold at the end, and the pairs that the timed part scores. */
-export function closedOf(parameters: number, layers: Layers[], test: Test) {
+export function closedOf(
+  parameters: number,
+  layers: Layers[],
+  { types = F32 }: Pick<Subject, "types">,
+  test: Test,
+) {
   const architecture = { parameters, layers };
   const { n_prompt, n_gen, n_parallel: streams } = test;
   return {
     ...closedFields(architecture, {
       tokens: held(test),
-      elementBytes: F32,
+      cacheBytes: ELEMENT_BYTES[types.cacheType],
+      elementBytes: ELEMENT_BYTES.f32,
       streams,
       queries: Math.max(1, n_prompt),
-      weightBytes: F32,
+      weightBytes: ELEMENT_BYTES[types.dtype],
     }),
     theory_pairs: closedPairs(architecture, { depth: filled(test), tokens: n_prompt + n_gen, streams }),
   };

@@ -50,7 +50,8 @@ export async function encode(model: Model, text: string, tokens: number): Promis
   return some.length >= tokens ? some : tokenizer.encode(text);
 }
 
-function randomIds(count: number, vocabulary: number, seed: number): number[] {
+/** Uniform. */
+export function randomIds(count: number, vocabulary: number, seed: number): number[] {
   let state = seed >>> 0;
   return Array.from({ length: count }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

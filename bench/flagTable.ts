@@ -57,6 +57,8 @@ Examples:
       generation after a long context that is not computed but made up
   npm run bench -- --quality
       bits a byte beside bytes of state
+  npm run bench -- -a llama --dtype f32,f16,int8 -ctk f32,int8
+      what fewer bits cost and save
   npm run bench -- --kernels --kernel linear,attention
       products and attention by themselves, beside what the adapter can do
   npm run bench -- --list-devices
@@ -167,9 +169,24 @@ export const table: readonly Flag[] = [
     group: "What to run:",
   },
   { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },
-  { flags: "--dtype <type>", help: "element type of the weights: f32", group: "How:" },
-  { flags: "--ctk, --cache-type-k <type>", help: "element type of cached keys: f32", group: "How:" },
-  { flags: "--ctv, --cache-type-v <type>", help: "element type of cached values: f32", group: "How:" },
+  {
+    flags: "--dtype <type>",
+    help: "how matrices are stored: f32, f16, int8 (bytes, a scale for 64 of a row); arithmetic is f32 (default: f32)",
+    list: true,
+    group: "How:",
+  },
+  {
+    flags: "--ctk, --cache-type-k <type>",
+    help: "how cached keys, and with them values, are stored: f32, f16, int8 (default: f32)",
+    list: true,
+    group: "How:",
+  },
+  {
+    flags: "--ctv, --cache-type-v <type>",
+    help: "the same of cached values: they share pages with the keys",
+    list: true,
+    group: "How:",
+  },
   { flags: "-r, --repetitions <n>", help: "times each test is repeated (default: 5)", group: "How:" },
   { flags: "--delay <seconds>", help: "pause before each test, to cool off (default: 0)", group: "How:" },
   { flags: "--no-warmup", help: "leave out the untimed run before each test", group: "How:" },

@@ -23,11 +23,6 @@ export function oneOf<const T extends string>(flag: string, found: string, wante
   return match;
 }
 
-export function onlyF32(flag: string, found: string | undefined): "f32" {
-  if (found === undefined || found === "f32") return "f32";
-  throw new UsageError(`${flag}: ${JSON.stringify(found)} is not supported yet, wanted f32`);
-}
-
 export function integer(flag: string, text: string, least: number, most: number): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < least || value > most) {

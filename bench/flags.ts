@@ -1,4 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
+import { STORED_TYPES, type StoredType } from "../engine/tiles.ts";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { LEAST_CONTEXT } from "./fits.ts";
 import { afterFlags, description, expand, fitContext, fitSeconds, oneDash, table } from "./flagTable.ts";
@@ -8,7 +9,6 @@ import {
   integers,
   maxTokens,
   oneOf,
-  onlyF32,
   pair,
   seconds,
   UsageError,
@@ -37,9 +37,9 @@ export interface BenchOptions extends TestLists {
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
-  typeK: "f32";
-  typeV: "f32";
-  dtype: "f32";
+  /** Element types of weights, and of keys and values. */
+  dtypes: StoredType[];
+  cacheTypes: StoredType[];
   output: Format;
   outputErr: Format;
   /** null: where stderr is a terminal. */
@@ -101,23 +101,22 @@ export function parseFlags(argv: readonly string[], archs: readonly string[] = b
 
 type Given = Partial<
   Record<
-    "model" | "arch" | "nPrompt" | "nGen" | "pg" | "nDepth" | "nParallel" | "ubatchSize" | "peer" | "kernel",
+    | "model"
+    | "arch"
+    | "dtype"
+    | "cacheTypeK"
+    | "cacheTypeV"
+    | "nPrompt"
+    | "nGen"
+    | "pg"
+    | "nDepth"
+    | "nParallel"
+    | "ubatchSize"
+    | "peer"
+    | "kernel",
     string[]
   > &
-    Record<
-      | "curve"
-      | "fill"
-      | "fitSeconds"
-      | "dtype"
-      | "cacheTypeK"
-      | "cacheTypeV"
-      | "repetitions"
-      | "delay"
-      | "seed"
-      | "tune"
-      | "maxBytes",
-      string
-    > &
+    Record<"curve" | "fill" | "fitSeconds" | "repetitions" | "delay" | "seed" | "tune" | "maxBytes", string> &
     Record<"runtime" | "browser" | "output" | "outputErr" | "out", string> &
     Record<
       | "quality"
@@ -169,9 +168,8 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     repetitions: given.repetitions ? integer("-r", given.repetitions, 1, 100_000) : base.repetitions,
     delaySeconds: given.delay ? seconds("--delay", given.delay) : 0,
     warmup: given.warmup ?? true,
-    typeK: onlyF32("-ctk", given.cacheTypeK),
-    typeV: onlyF32("-ctv", given.cacheTypeV),
-    dtype: onlyF32("--dtype", given.dtype),
+    dtypes: types("--dtype", given.dtype) ?? ["f32"],
+    cacheTypes: cacheTypesOf(given),
     output: oneOf("-o", given.output ?? "md", formats),
     outputErr: oneOf("-oe", given.outputErr ?? "none", formats),
     progress: given.progress ?? null,
@@ -213,6 +211,20 @@ export function testsOf(options: BenchOptions): Test[] {
   return curve === null ? expandTests(options) : curveTests(curve, Math.max(...genDepths), options);
 }
 
+const types = (flag: string, given: string[] | undefined): StoredType[] | undefined =>
+  given && [...new Set(words(given).map((word) => oneOf(flag, word, STORED_TYPES)))];
+
+/** A page holds keys and values of a layer side by side, in one tensor: either flag speaks for both. */
+function cacheTypesOf({ cacheTypeK, cacheTypeV }: Given): StoredType[] {
+  const keys = types("-ctk", cacheTypeK);
+  const values = types("-ctv", cacheTypeV);
+  if (keys && values && keys.join() !== values.join())
+    throw new UsageError(
+      `-ctv: found ${values.join()} beside -ctk ${keys.join()}, wanted the same: keys and values share their pages`,
+    );
+  return keys ?? values ?? ["f32"];
+}
+
 /** Refuses flags that say nothing beside one another. */
 function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions): void {
   if (given.kernel && !given.kernels)
@@ -252,7 +264,8 @@ function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions)
 
 /** Fields that a table must show because the rows will differ in them, or because they were asked for. */
 export function varyingFields(options: BenchOptions): Field[] {
-  const { peers, streams, ubatches, fill, curve, quality } = options;
+  const { peers, streams, ubatches, fill, curve, quality, dtypes, cacheTypes } = options;
+  const narrow = [...dtypes, ...cacheTypes].some((type) => type !== "f32");
   const ofStreams: Field[] = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
   return [
     ...when(peers.length > 1, ["peer"]),
@@ -261,6 +274,7 @@ export function varyingFields(options: BenchOptions): Field[] {
     ...when(fill !== "text", ["fill"]),
     ...when(curve !== null, ["latency_p50_ns", "latency_p95_ns"]),
     ...when(quality, ["bits_per_byte"]),
+    ...when(narrow, ["nmse_vs_f32", "bits_vs_f32"]),
   ];
 }
 

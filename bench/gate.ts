@@ -1,17 +1,22 @@
 // Nothing is timed before it is right: 64 tokens, and one step more, against the CPU machine.
 
 import type { Session } from "../engine/session.ts";
+import type { StoredType } from "../engine/tiles.ts";
 import { createEngine, type Model } from "../models/engine.ts";
 
 export const GATE_TOKENS = 64;
-/** Normalised mean squared error of f32 arithmetic in another order stays well below. */
-export const GATE_NMSE = 1e-9;
+/**
+ * Normalised mean squared error of f32 arithmetic in another order stays well below, whatever the weights are stored as: both
+ * machines see the same numbers. What is stored narrower as it is computed is rounded: numbers that arithmetic has one unit
+ * apart then fall on either side of a step now and then.
+ */
+export const GATE_NMSE: Readonly<Record<StoredType, number>> = { f32: 1e-9, f16: 1e-7, int8: 1e-5 };
 
-/** Why nothing of a model of this error may be timed; null: all may. */
-export const refusal = (nmse: number): string | null =>
-  nmse <= GATE_NMSE
+/** Why nothing of a model of this error may be timed, its cache being stored as that; null: all may. */
+export const refusal = (nmse: number, cacheType: StoredType = "f32"): string | null =>
+  nmse <= GATE_NMSE[cacheType]
     ? null
-    : `the logits differ from the CPU machine's by an NMSE of ${nmse}, at most ${GATE_NMSE} is wanted`;
+    : `the logits differ from the CPU machine's by an NMSE of ${nmse}, at most ${GATE_NMSE[cacheType]} is wanted`;
 
 /** Loads the model on an engine: the same files, or the same seed. */
 export type Load = (engine: Awaited<ReturnType<typeof createEngine>>) => Promise<Model>;
@@ -69,7 +74,7 @@ export class Reference {
 }
 
 /** Of the parts, one after the other, against what is wanted; NaN where a value is not finite. */
-function nmse(wanted: Float32Array, parts: readonly Float32Array[]): number {
+export function nmse(wanted: Float32Array, parts: readonly Float32Array[]): number {
   let error = 0;
   let power = 0;
   let i = 0;

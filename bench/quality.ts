@@ -16,7 +16,7 @@ const TRAINED = 0.9;
 /** Bits a byte over fewer tokens say nothing. */
 const FIRST_POINT = 16;
 /** Logits of all positions that one run of prefill may leave. */
-const MOST_LOGITS = 2 ** 24;
+export const MOST_LOGITS = 2 ** 24;
 
 /** Tokens in the context whose bytes stand beside the bits. */
 const TABLE_CONTEXT = 4096;
@@ -140,7 +140,7 @@ async function* streamed(session: Session, ids: readonly number[]): AsyncGenerat
 }
 
 /** -ln of the probability that row i of the logits, [next.length, V], gives to next[i]. */
-function* surprises(logits: Float32Array, next: readonly number[]): Generator<number, void, void> {
+export function* surprises(logits: Float32Array, next: readonly number[]): Generator<number, void, void> {
   const V = logits.length / next.length;
   for (const [i, id] of next.entries()) {
     const row = logits.subarray(i * V, (i + 1) * V);

@@ -18,6 +18,7 @@ import {
   type Row,
   rateText,
   type Status,
+  signedBits,
   theoryBytes,
 } from "./row.ts";
 import { formatBytes, formatNs, formatParameters, show } from "./units.ts";
@@ -328,11 +329,27 @@ const readable: Column[] = [
     cell: (row) => show(row.nmse_vs_reference, (value) => value.toExponential(1)),
   },
   {
+    title: "NMSE to f32",
+    kind: "number",
+    cell: (row) => show(row.nmse_vs_f32, (value) => value.toExponential(1)),
+    needed: narrower,
+  },
+  {
+    title: "bits a byte to f32",
+    kind: "number",
+    cell: (row) => show(row.bits_vs_f32, signedBits),
+    needed: narrower,
+  },
+  {
     title: "adapter",
     kind: "text",
     cell: (row) => `${row.adapter ?? ""}${row.software ? " (software)" : ""}`,
   },
 ];
+
+function narrower(rows: readonly Row[]): boolean {
+  return rows.some(({ nmse_vs_f32 }) => nmse_vs_f32 !== null);
+}
 
 function severalStreams(rows: readonly Row[]): boolean {
   return rows.some(({ n_parallel }) => n_parallel > 1);

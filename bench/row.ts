@@ -120,6 +120,13 @@ export interface Row {
   theory_pairs: number | null;
   /** Bits that the model needs for a byte of text it has not seen; null where that was not asked for. */
   bits_per_byte: number | null;
+  /**
+   * What storing weights or cache as f16 or int8 changes: normalised mean squared error of the logits against the same model
+   * as f32, on up to 1,024 tokens of text that shipped models have not seen, and the change in bits a byte there. Null for f32;
+   * bits also where tokens spell no text.
+   */
+  nmse_vs_f32: number | null;
+  bits_vs_f32: number | null;
 }
 
 /** refused: preflight said no. Only failed makes the exit code 1. */
@@ -194,6 +201,8 @@ export const fieldKinds: { readonly [F in Field]: "text" | "integer" | "real" | 
   streams_per_gib: "real",
   theory_pairs: "integer",
   bits_per_byte: "real",
+  nmse_vs_f32: "real",
+  bits_vs_f32: "real",
 };
 
 export const fields = Object.keys(fieldKinds) as Field[];
@@ -354,6 +363,9 @@ export function rateText({ avg_ts, stddev_ts, samples_ts }: Row): string | null 
   const spread = samples_ts?.length === 1 ? "" : ` ± ${(stddev_ts ?? 0).toFixed(2)}`;
   return `${avg_ts.toFixed(2)}${spread}`;
 }
+
+/** A change in bits a byte. */
+export const signedBits = (bits: number): string => `${bits < 0 ? "-" : "+"}${Math.abs(bits).toFixed(4)}`;
 
 /** The adapter in a few words that a person can check: its description, or vendor and architecture. */
 export function adapterName(adapter: Adapter | null): string {

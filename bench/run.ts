@@ -3,6 +3,7 @@
 
 import * as v from "valibot";
 import type { GpuMachine } from "../engine/gpu.ts";
+import type { Types } from "../engine/model.ts";
 import { type Verdict as RaceVerdict, race } from "../engine/tune.ts";
 import { openCheckpoint, readJson } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
@@ -28,6 +29,7 @@ import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
+import { type Answers, answersOf, type Change, changeOf, UNCHANGED } from "./narrow.ts";
 import { measureQuality } from "./quality.ts";
 import {
   type Alternation,
@@ -108,6 +110,8 @@ export interface Loaded {
   resident: Resident | null;
   /** null until they are measured. */
   bitsPerByte: number | null;
+  /** Against the same model as f32. */
+  change: Change;
 }
 
 /** Curves go on past the deepest test, and never end before this many tokens. */
@@ -181,7 +185,7 @@ export class Bench {
     const engine = await this.#open();
     const models: Ran[] = [];
     for (const { subject, tests } of plan)
-      models.push({ model: subject.model, ...openConfig(await this.#config(subject)), tests });
+      models.push({ model: subject.model, ...openConfig(await this.#config(subject), subject.types), tests });
     const machine = engine.machine as GpuMachine;
     await this.#counter.paused(() => benchKernels(machine, this.#roof!, models, wanted, emit));
   }
@@ -224,7 +228,8 @@ export class Bench {
     const { seededConfig, overlay } = subject;
     const { seed, tune } = this.#settings;
     const rawConfig = await this.#config(subject);
-    const { architecture, config } = openConfig(rawConfig);
+    const { types } = subject;
+    const { architecture, config } = openConfig(rawConfig, types);
     if (subject.race ?? tune ?? !engine.adapter!.software) {
       await step("racing variants");
       const { fit } = this.#settings;
@@ -237,15 +242,31 @@ export class Bench {
         race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
       );
     }
-    const load: Load = (on) =>
-      seededConfig
-        ? on.random(rawConfig, seed, { tune: false })
-        : on.load(source, { tune: false, overlay: overlay ?? {} });
+    const stored =
+      (types?: Types): Load =>
+      (on) =>
+        seededConfig
+          ? on.random(rawConfig, seed, { tune: false, ...types })
+          : on.load(source, { tune: false, overlay: overlay ?? {}, ...types });
+    const load = stored(types);
+    const text = await this.#host.text();
+    const answers = async (of: Model) => this.#counter.paused(() => answersOf(of, text, seed));
+    let wide: Answers | null = null;
+    if (types) {
+      await step("as f32, to compare with");
+      const model = await stored()(engine);
+      try {
+        wide = await answers(model);
+      } finally {
+        model.destroy();
+      }
+    }
     const resident = await this.#host.resident();
     const model = await load(engine);
     try {
+      const change = wide ? changeOf(wide, await answers(model)) : UNCHANGED;
       const deepest = Math.max(GATE_TOKENS, ...tests.map(held));
-      const fill = await fillFor(model, await this.#host.text(), deepest, seed);
+      const fill = await fillFor(model, text, deepest, seed);
       const reference = new Reference(load, fill.ids(GATE_TOKENS));
       const layers = layersOf(rawConfig);
       const depths = new Depths(fill, this.#settings.fill === "random" ? seed : null);
@@ -261,6 +282,7 @@ export class Bench {
         gates: new Map(),
         resident,
         bitsPerByte: null,
+        change,
       };
     } catch (error) {
       model.destroy();
@@ -285,7 +307,7 @@ export class Bench {
     const step = async (what: string) => emit({ type: "step", test: null, what });
     try {
       const nmse = await this.#gate(loaded, FIT_STEP, step);
-      const reason = refusal(nmse);
+      const reason = refusal(nmse, subject.types?.cacheType);
       if (reason) throw new Error(reason);
       const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
       const { software } = this.#engine!.adapter!;
@@ -309,7 +331,7 @@ export class Bench {
   }
 
   async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
-    const { machine, model, layers, fill, depths } = loaded;
+    const { machine, model, subject, layers, fill, depths } = loaded;
     const step = async (what: string) => emit({ type: "step", test: testName(test), what });
     const { delaySeconds, repetitions, warmup } = this.#settings;
     let row = this.#rowOf(loaded, test);
@@ -324,12 +346,12 @@ export class Bench {
       row.test_time = new Date().toISOString();
       const { architecture, config } = model.loaded;
       const theory = await theoryOf(machine, architecture, config, test, this.#roof!);
-      const closed = layers && closedOf(model.parameters, layers, test);
-      row = { ...row, ...theoryFields(theory, test), ...closed };
+      const closed = layers && closedOf(model.parameters, layers, subject, test);
+      row = { ...row, ...theoryFields(theory, subject, test), ...closed };
       row.fill = depths.kind(filled(test), theory.bytes.kv > 0);
 
       row.nmse_vs_reference = await this.#gate(loaded, test, step);
-      const reason = refusal(row.nmse_vs_reference);
+      const reason = refusal(row.nmse_vs_reference, subject.types?.cacheType);
       if (reason) return { ...row, status: "failed", reason };
       await step("memory");
       const open = async () => {
@@ -381,13 +403,14 @@ export class Bench {
     return found;
   }
 
-  #rowOf({ subject, model, fill, bitsPerByte }: Loaded, test: Test): Row {
+  #rowOf({ subject, model, fill, bitsPerByte, change }: Loaded, test: Test): Row {
     return {
       ...this.#row(subject, test),
       arch: model.name,
       model_n_params: model.parameters,
       fill: fill.kind,
       bits_per_byte: bitsPerByte,
+      ...change,
     };
   }
 

@@ -1,5 +1,7 @@
 // What a run is over: shipped models, folders, and configurations with seeded weights.
 
+import type { Types } from "../engine/model.ts";
+import type { StoredType } from "../engine/tiles.ts";
 import type { Config } from "../models/config.ts";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { benchArchs, shipped } from "./shipped.ts";
@@ -16,9 +18,25 @@ export interface Subject {
   seededConfig: string | Config | null;
   /** Laid over the configuration. */
   overlay: Config | null;
+  /** How its matrices and caches are stored; absent: as f32. Then its name says so. */
+  types?: Types;
   /** Race its kernels whatever the settings say. */
   race?: boolean;
 }
+
+/** The subject with its matrices and caches stored as each of these. */
+export const storedAs = (
+  subject: Subject,
+  dtypes: readonly StoredType[],
+  cacheTypes: readonly StoredType[],
+) =>
+  dtypes.flatMap((dtype) =>
+    cacheTypes.map((cacheType): Subject => {
+      if (dtype === "f32" && cacheType === "f32") return subject;
+      const words = [subject.model, dtype !== "f32" && dtype, cacheType !== "f32" && `kv ${cacheType}`];
+      return { ...subject, model: words.filter(Boolean).join(" "), types: { dtype, cacheType } };
+    }),
+  );
 
 /** A subject and the tests that it takes. */
 export interface Planned {

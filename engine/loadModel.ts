@@ -17,7 +17,8 @@ export interface LoadProgress {
 
 /**
  * Puts an architecture's weights on a machine, tensor by tensor, none held twice.
- * Throws OutOfMemoryError, or what `read` throws; then nothing is left allocated.
+ * Throws OutOfMemoryError, UsageError for a number that f16 does not reach, or what `read` throws; then nothing is left
+ * allocated.
  */
 export async function loadModel<C>(
   machine: Machine,
@@ -31,7 +32,9 @@ export async function loadModel<C>(
   await machine.allocate(storages);
   let parameters = 0;
   const counted = new Set<string>();
-  const fingerprint = new Fingerprint(`${architecture.name} ${JSON.stringify(config)}`);
+  const { dtype = "f32" } = architecture.types ?? {};
+  const stored = dtype === "f32" ? "" : ` ${dtype}`;
+  const fingerprint = new Fingerprint(`${architecture.name} ${JSON.stringify(config)}${stored}`);
   const counting: ReadWeight = async (name, shape) => {
     const data = await read(name, shape);
     if (!counted.has(name)) {
@@ -51,6 +54,7 @@ export async function loadModel<C>(
           `${name}: ${data.length} elements were loaded, [${declaration.shape.join(", ")}] needs ${elements(declaration)}`,
         );
       }
+      if (declaration.type === "f16") expectHalves(name, data);
       machine.write(places[i]![1], data);
       onProgress?.({ name, done: i + 1, of: weights.length });
     }
@@ -61,6 +65,18 @@ export async function loadModel<C>(
   const destroy = () => machine.free(storages);
   const { hex: hash } = fingerprint;
   return { architecture, config, machine, weights: tensors, storages, parameters, hash, destroy };
+}
+
+/** The largest number that f16 has. */
+const LARGEST_HALF = 65504;
+
+/** Throws UsageError where a number would become infinite. */
+function expectHalves(name: string, data: Float32Array): void {
+  const at = data.findIndex((x) => Math.abs(x) > LARGEST_HALF);
+  if (at >= 0)
+    throw new UsageError(
+      `${name} holds ${data[at]}, f16 reaches ${LARGEST_HALF}: load it with dtype f32 or int8`,
+    );
 }
 
 /** The largest weight must fit a binding. Throws UsageError naming it. */

@@ -3,7 +3,8 @@
 
 import type { Machine } from "./machine.ts";
 import type { Recorder } from "./plan.ts";
-import type { Spec, Storage, Tensor } from "./tensor.ts";
+import { type Spec, type Storage, type Tensor, withType } from "./tensor.ts";
+import type { StoredType } from "./tiles.ts";
 
 /** Reads a tensor of the checkpoint, in logical order; throws where the name or the shape is not what is wanted. */
 export type ReadWeight = (name: string, shape: readonly number[]) => Promise<Float32Array>;
@@ -74,6 +75,8 @@ export interface Chunk {
 export interface Architecture<C = Tree, W = Tree, S = Tree, X = Tree> {
   /** longtape's name for it: `llama`, `mamba`, … */
   name: string;
+  /** How matrices and caches are stored, where not as f32. */
+  types?: Types;
   /** Entries of the vocabulary: V. */
   vocabulary(c: C): number;
   /** Width of the hidden vector that the readout takes: D. */
@@ -98,6 +101,25 @@ export interface Architecture<C = Tree, W = Tree, S = Tree, X = Tree> {
    */
   fillCache(m: Recorder, kv: readonly Kept[], io: Io, sizes: { B: number }): void;
 }
+
+/** Element types of what a model holds in tiles; all else, and all arithmetic, is f32. */
+export interface Types {
+  /** Of the matrices among its weights. */
+  readonly dtype: StoredType;
+  /** Of keys and values. */
+  readonly cacheType: StoredType;
+}
+
+/** The same architecture with its matrices, keys and values stored as these types. Recurrent state stays f32. */
+export const withTypes = (architecture: Architecture, types: Types): Architecture => ({
+  ...architecture,
+  types,
+  weights: (c) => mapTree(architecture.weights(c), (weight: Weight) => withType(weight, types.dtype)),
+  state: (c, B) =>
+    mapTree(architecture.state(c, B), (leaf: Carried | Twin) =>
+      "twin" in leaf || leaf.kind !== "kv" ? leaf : withType(leaf, types.cacheType),
+    ),
+});
 
 /** Checks the forward against the tensors that it declares, then forgets their types. */
 export const defineArchitecture = <C, W, S, X>(

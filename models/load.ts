@@ -4,7 +4,7 @@ import { GpuMachine } from "../engine/gpu.ts";
 import { contests } from "../engine/layout.ts";
 import { checkBindings, type LoadProgress, loadModel } from "../engine/loadModel.ts";
 import type { Machine } from "../engine/machine.ts";
-import type { Model, ReadWeight } from "../engine/model.ts";
+import { type Model, type ReadWeight, type Types, withTypes } from "../engine/model.ts";
 import { race, type Verdict } from "../engine/tune.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { type Config, modelType } from "./config.ts";
@@ -12,7 +12,7 @@ import { families } from "./index.ts";
 import { randomWeights } from "./random.ts";
 import type { Source } from "./source.ts";
 
-export interface LoadOptions {
+export interface LoadOptions extends Partial<Types> {
   /** Race the kernels' variants on this adapter first; off: the defaults for its class. Default true on a GPU machine. */
   tune?: boolean;
   /** Laid over a checkpoint's config.json: how it is run otherwise than it says. */
@@ -24,14 +24,19 @@ export interface LoadOptions {
   onVerdict?: (verdict: Verdict) => void;
 }
 
-/** The architecture and checked configuration of a config.json. Throws ConfigError. */
-export function openConfig(config: Config) {
+/**
+ * The architecture and checked configuration of a config.json, its matrices and caches stored as these types (default f32).
+ * Throws ConfigError.
+ */
+export function openConfig(config: Config, { dtype = "f32", cacheType = "f32" }: Partial<Types> = {}) {
   const type = modelType(
     config,
     families.flatMap((f) => f.modelTypes),
   );
   const family = families.find((f) => f.modelTypes.includes(type))!;
-  return { ...family.open(config), derived: family.derived };
+  const opened = family.open(config);
+  const architecture = withTypes(opened.architecture, { dtype, cacheType });
+  return { ...opened, architecture, derived: family.derived };
 }
 
 /**
@@ -44,7 +49,7 @@ export async function loadCheckpoint(
   options: LoadOptions = {},
 ): Promise<Model> {
   const checkpoint = await openCheckpoint(source);
-  const opened = openConfig({ ...checkpoint.config, ...options.overlay });
+  const opened = openConfig({ ...checkpoint.config, ...options.overlay }, options);
   const model = await load(machine, opened, (name, shape) => checkpoint.read(name, shape), options);
   try {
     checkpoint.expectAllRead(opened.derived);
@@ -62,7 +67,7 @@ export function loadRandom(
   seed: number,
   options: LoadOptions = {},
 ): Promise<Model> {
-  return load(machine, openConfig(config), randomWeights(seed), options);
+  return load(machine, openConfig(config, options), randomWeights(seed), options);
 }
 
 async function load(

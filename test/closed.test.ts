@@ -267,7 +267,7 @@ describe("a row of the bench", () => {
   const row = (pattern: Pattern) => {
     const { layers } = model(attention(4, 4, 32, pattern));
     const test = { n_prompt: 0, n_gen: 16, n_depth: 512, n_parallel: 2, n_ubatch: 64 };
-    const closed = closedOf(1000, layers, test);
+    const closed = closedOf(1000, layers, {}, test);
     return { ...closed, held: closedHeld(closed, layers) };
   };
 
@@ -289,7 +289,13 @@ test("weights, and the four fields of a row together", () => {
   const architecture = { ...jamba, parameters: 1000 };
   expect(closedWeights(architecture, f16)).toBe(2000);
   expect(
-    closedFields(architecture, { tokens: 262_144, queries: 1, elementBytes: f16, weightBytes: f32 }),
+    closedFields(architecture, {
+      tokens: 262_144,
+      queries: 1,
+      elementBytes: f16,
+      cacheBytes: f16,
+      weightBytes: f32,
+    }),
   ).toEqual({
     closed_weights: 4000,
     closed_state: 8.75 * MiB,

@@ -27,7 +27,8 @@ describe("defaults", () => {
       ubatches: [512],
       tune: null,
       maxBytes: null,
-      typeK: "f32",
+      dtypes: ["f32"],
+      cacheTypes: ["f32"],
     });
   });
 
@@ -61,6 +62,15 @@ test("architectures are shipped ones, and hybrids by their layers as they are wr
     "hybrid:mamba*3+attn",
     "hybrid:attn*2",
   ]);
+});
+
+test("types are lists, and what is said of cached keys holds for values", () => {
+  expect(options("--dtype f16,int8 --dtype f16")).toMatchObject({
+    dtypes: ["f16", "int8"],
+    cacheTypes: ["f32"],
+  });
+  expect(options("-ctv int8").cacheTypes).toEqual(["int8"]);
+  expect(options("-ctk f32,f16 -ctv f32,f16").cacheTypes).toEqual(["f32", "f16"]);
 });
 
 describe("tests, in llama-bench's order", () => {
@@ -223,8 +233,9 @@ describe("errors are one sentence and exit 2", () => {
     ],
     ["-p 1000000 -npl 1000", "pp1000000 in 1000 streams: prompts of 1000000000 ids, wanted at most 67108864"],
     ["-pg 5", '-pg: found "5", wanted prompt,generation as 512,128'],
-    ["-ctk f16", '-ctk: "f16" is not supported yet, wanted f32'],
-    ["--dtype q4", '--dtype: "q4" is not supported yet, wanted f32'],
+    ["-ctk q8_0", '-ctk: found "q8_0", wanted one of f32, f16, int8'],
+    ["-ctk f16 -ctv int8", "-ctv: found int8 beside -ctk f16, wanted the same"],
+    ["--dtype q4", '--dtype: found "q4", wanted one of f32, f16, int8'],
     ["--peer tfjs-webgpu", '--peer: found "tfjs-webgpu", wanted one of longtape'],
     ["-a rwkv", '-a: found "rwkv", wanted one of elman, gru'],
     ["-a hybrid:mamba*3+att", '-a: "hybrid:mamba*3+att": found "att", wanted layers such as mamba*3+attn'],

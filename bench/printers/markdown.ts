@@ -1,5 +1,13 @@
 import { type Answer, answersOf } from "../answers.ts";
-import { adapterName, type Field, measuredBytes, type Row, rateText, theoryBytes } from "../row.ts";
+import {
+  adapterName,
+  type Field,
+  measuredBytes,
+  type Row,
+  rateText,
+  signedBits,
+  theoryBytes,
+} from "../row.ts";
 import { formatBytes, formatNs, formatParameters } from "../units.ts";
 import { nothing, type Printer } from "./printer.ts";
 
@@ -77,6 +85,8 @@ const readable: { readonly [F in Field]?: (value: number) => string } = {
   bytes_per_stream: (bytes) => formatBytes(Math.round(bytes)),
   streams_per_gib: (streams) => streams.toFixed(1),
   bits_per_byte: (bits) => bits.toFixed(4),
+  nmse_vs_f32: (nmse) => nmse.toExponential(1),
+  bits_vs_f32: signedBits,
 };
 
 /** Names come from folders and adapters: none may end a cell, start emphasis, a link or HTML. */
