@@ -1,5 +1,4 @@
-// The library's public face. Nothing here needs Node: a folder on disk is read through models/directory.ts
-// (`longtape/node`).
+// The library's public face. Nothing here needs Node: what does is in node.ts (`longtape/node`).
 
 export {
   AdapterError,
@@ -17,7 +16,9 @@ export type { Snapshot } from "./engine/snapshot.ts";
 export { deserialise, serialise } from "./engine/snapshotFile.ts";
 export type { Stream, StreamOptions } from "./engine/stream.ts";
 export type { Bytes, Category } from "./engine/tensor.ts";
-export type { Verdict } from "./engine/tune.ts";
+export type { Tune } from "./engine/tune.ts";
+export { verdictDatabase } from "./engine/verdictDatabase.ts";
+export type { Verdict, VerdictStore } from "./engine/verdicts.ts";
 export { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
 export { type Config, ConfigError } from "./models/config.ts";
 export { createEngine, type Engine, type EngineOptions, type Model } from "./models/engine.ts";

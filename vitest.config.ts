@@ -15,7 +15,7 @@ async function browserProject() {
     // The tests fetch goldens and checkpoints as /test/goldens/... and /models/checkpoints/...
     publicDir: false as const,
     // found in mid-run these would reload the page under the tests
-    optimizeDeps: { include: ["@huggingface/tokenizers", "valibot", "webgpu-memory"] },
+    optimizeDeps: { include: ["@huggingface/tokenizers", "idb-keyval", "valibot", "webgpu-memory"] },
     test: {
       name: "browser",
       include: [gpuTests],
@@ -41,6 +41,7 @@ export default defineConfig({
           name: "node",
           include: ["test/**/*.test.ts"],
           exclude: [gpuTests],
+          globalSetup: "test/tools/verdicts.ts",
           ...timeouts,
         },
       },

@@ -171,6 +171,9 @@ export class BenchRun {
         this.#environment.verdicts.push(event.verdict);
         if (verbose) this.#say(verdictLine(event.verdict));
         break;
+      case "tuned":
+        this.#environment.tuned.push(event.tuned);
+        break;
       case "curve":
         this.#environment.curves!.push(event.curve);
         break;
@@ -289,9 +292,9 @@ function planOf(options: BenchOptions): Planned[] {
   ];
 }
 
-function verdictLine({ kernel, sizes, variant, times_ns }: Verdict): string {
+function verdictLine({ kernel, sizes, variant, times_ns, kept }: Verdict): string {
   const times = Object.entries(times_ns).map(([name, ns]) => `${name} ${formatNs(ns)}`);
-  return `${kernel} ${sizes}: ${variant} (${times.join(", ")})`;
+  return `${kernel} ${sizes}: ${variant} (${times.join(", ")}${kept ? "; kept from a run before" : ""})`;
 }
 
 /** Names in a folder, those that begin with a dot aside; none where it is none. */

@@ -8,6 +8,7 @@ import type { Facts } from "./run.ts";
 import type { Runtime, RuntimeEvent, RuntimeRequest } from "./runtime.ts";
 import { startServer } from "./server.ts";
 import type { Subject } from "./subject.ts";
+import { lendVerdicts } from "./verdicts.ts";
 import { packageVersion } from "./versions.ts";
 
 /** Vite turns the page's modules into JavaScript at the first request, on cores that others may be using. */
@@ -15,7 +16,7 @@ const PAGE_TIMEOUT_MS = 120_000;
 
 /** Throws BrowserError or AdapterError. */
 export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
-  const { subjects, settings, onEvent } = request;
+  const { subjects, settings, verdicts, onEvent } = request;
   const folders = [...new Set(subjects.map(({ folder }) => folder))].filter(Boolean);
   const server = await startServer({
     folders: Object.fromEntries(folders.map((folder, i) => [String(i), folder])),
@@ -55,6 +56,7 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     fresh.on("pageerror", (error) => onEvent({ type: "log", text: String(error.stack ?? error) }));
     await fresh.exposeFunction("benchEvent", (event: RuntimeEvent) => onEvent(inWords(event)));
     await fresh.exposeFunction("benchResident", () => gpuResident(processes, adapter.software));
+    await lendVerdicts(fresh, verdicts);
     await fresh.goto(`${server.url}runner.html`);
     await fresh.waitForFunction("globalThis.benchRunner !== undefined");
     const facts = await fresh.evaluate(

@@ -1,6 +1,7 @@
 // npm run claims: measures what eleven claims about long contexts are tested by, and judges them.
 
 import { Command } from "commander";
+import { verdictFile } from "../engine/verdictFile.ts";
 import { adapterLine } from "./adapter.ts";
 import { verdictTable } from "./claims/documents.ts";
 import { judgeAll } from "./claims/index.ts";
@@ -90,6 +91,7 @@ await runCommand(async (argv, signal) => {
       build_commit: build.commit,
       version: build.version,
     },
+    verdicts: verdictFile(),
     onEvent: (event) => run.take(event),
   }).catch(async (error: unknown) => {
     await run.leaveNothingEmpty();

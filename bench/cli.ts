@@ -1,5 +1,6 @@
 // npm run bench: streams tokens through models, prints what that costs row by row, and keeps it.
 
+import { verdictFile } from "../engine/verdictFile.ts";
 import { adapterLine } from "./adapter.ts";
 import { runCommand } from "./commandLine.ts";
 import { ownEnvironment } from "./environment.ts";
@@ -25,7 +26,7 @@ await runCommand(async (argv, signal) => {
     repetitions,
     delaySeconds,
     warmup,
-    tune: options.tune ?? (options.quick || options.fit ? null : true),
+    tune: options.tune ?? (options.quick || options.fit ? null : "cached"),
     seed,
     maxBytes,
     fit: options.fit && { ...options.fit, freeBytes: process.availableMemory() },
@@ -40,6 +41,7 @@ await runCommand(async (argv, signal) => {
     software: options.software,
     subjects: run.subjects,
     settings,
+    verdicts: verdictFile(),
     onEvent: (event) => run.take(event),
   }).catch(async (error: unknown) => {
     await run.leaveNothingEmpty();
@@ -53,7 +55,7 @@ await runCommand(async (argv, signal) => {
       return 0;
     }
     if (options.verbose && settings.tune === null && runtime.adapter.software)
-      console.error("variants: the defaults for software adapters; --tune on races them");
+      console.error("variants: the defaults for software adapters; --tune cached races them");
     const { failed, report } = await run.all(runtime, signal);
     if (options.open && report && !signal.aborted) openFile(report);
     return failed ? 1 : 0;

@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { Tune } from "../engine/tune.ts";
 import { UsageError } from "./flagValues.ts";
 import type { Place } from "./runJob.ts";
 
@@ -15,7 +16,7 @@ export interface CommonFlags {
   browser?: string;
   software?: true;
   /** null: what suits the adapter. */
-  tune: boolean | null;
+  tune: Tune | null;
   verbose?: true;
 }
 
@@ -29,9 +30,9 @@ export function addCommonFlags(command: Command, runtime: Place["runtime"] = "no
     .option("--browser <path>", "with --runtime chrome: the browser to start")
     .option("--software", "take the software adapter even where there is a GPU")
     .addOption(
-      new Option("--tune <on|off>", "race kernel variants on this adapter, or take the defaults")
-        .argParser(onOff)
-        .default(null, "on for a GPU, off for a software adapter, where a race takes long"),
+      new Option("--tune <how>", "kernel variants: off takes defaults, cached races once, full races again")
+        .choices(["off", "cached", "full"])
+        .default(null, "cached for a GPU, off for a software adapter, where a race takes long"),
     )
     .option("-v, --verbose", "say more: variants chosen, stack traces")
     .helpOption("-h, --help", "print this");
@@ -64,11 +65,6 @@ export const number =
 
 export const whole = (least: number, most: number) =>
   number(`a whole number from ${least} to ${most}`, (x) => Number.isInteger(x) && x >= least && x <= most);
-
-function onOff(text: string): boolean {
-  if (text !== "on" && text !== "off") throw new InvalidArgumentError("Wanted on or off.");
-  return text === "on";
-}
 
 /** A folder, or the name of a shipped model where there is no folder of that name. */
 export function modelFolder(name: string): string {

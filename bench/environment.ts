@@ -28,6 +28,7 @@ export function ownEnvironment(
     limits: {},
     features: [],
     verdicts: [],
+    tuned: [],
     clock_quantum_ns: null,
     tab_hidden: false,
     seed,

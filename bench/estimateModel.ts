@@ -4,6 +4,7 @@ import { UsageError } from "../engine/errors.ts";
 import { Ledger } from "../engine/ledger.ts";
 import { VariantTable } from "../engine/machine.ts";
 import { total } from "../engine/memory.ts";
+import { sketch } from "../engine/rehearsal.ts";
 import { Session } from "../engine/session.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import { type Config, ConfigError } from "../models/config.ts";
@@ -17,7 +18,6 @@ import {
   holdsScores,
   type Layers,
 } from "./closed.ts";
-import { sketch } from "./meters/theory.ts";
 import { shapeOf } from "./shape.ts";
 
 /** Bytes an element. llama.cpp's blocks of 32 hold a scale of 16 bits beside them; the others are bare. */

@@ -147,14 +147,16 @@ function residentFields(
 }
 
 export function timeFields(
-  { samplesNs, latenciesNs, ttftNs, gpuNs, submitsPerToken }: TimeFigures,
+  { samplesNs, latenciesNs, openNs, firstNs, gpuNs, submitsPerToken }: TimeFigures,
   theory: Theory,
   roof: Roof,
   test: Test,
+  loadNs: number,
 ): Partial<Row> {
+  const fromNothing = filled(test) === 0;
   return {
     ...speedFields({ samplesNs, latenciesNs }, theory, roof, test),
-    ttft_ns: ttftNs,
+    ttft_ns: fromNothing ? loadNs + openNs + firstNs : null,
     gpu_ns: gpuNs,
     submits_per_token: submitsPerToken,
   };

@@ -192,8 +192,8 @@ export const table: readonly Flag[] = [
   { flags: "--no-warmup", help: "leave out the untimed run before each test", group: "How:" },
   { flags: "--seed <n>", help: "seed of everything random (default: 1337)", group: "How:" },
   {
-    flags: "--tune <on|off>",
-    help: "race kernel variants on this adapter, or take the defaults (default: on; off for --quick and --fit on a software adapter)",
+    flags: "--tune <how>",
+    help: "kernel variants: off takes defaults, cached races what no run before did, full races all (default: cached; off for --quick and --fit on a software adapter)",
     group: "How:",
   },
   {

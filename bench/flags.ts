@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { STORED_TYPES, type StoredType } from "../engine/tiles.ts";
+import type { Tune } from "../engine/tune.ts";
 import { HYBRID, namedHybrid } from "../models/hybridConfig.ts";
 import { LEAST_CONTEXT } from "./fits.ts";
 import { afterFlags, description, expand, fitContext, fitSeconds, oneDash, table } from "./flagTable.ts";
@@ -52,8 +53,8 @@ export interface BenchOptions extends TestLists {
   /** null: bench/results/<time>. */
   out: string | null;
   seed: number;
-  /** null: not said. Then variants race, but not in a quick run on a software adapter, which compiles slowly. */
-  tune: boolean | null;
+  /** null: not said. Then cached, but off for a quick run on a software adapter, which compiles slowly. */
+  tune: Tune | null;
   maxBytes: number | null;
   verbose: boolean;
   open: boolean;
@@ -180,7 +181,7 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
     quick: given.quick ?? false,
     out: given.out ?? null,
     seed: given.seed ? integer("--seed", given.seed, 0, 2 ** 32 - 1) : 1337,
-    tune: given.tune === undefined ? null : oneOf("--tune", given.tune, ["on", "off"]) === "on",
+    tune: given.tune === undefined ? null : oneOf("--tune", given.tune, ["off", "cached", "full"]),
     maxBytes: given.maxBytes === undefined ? null : bytes("--max-bytes", given.maxBytes),
     verbose: given.verbose ?? false,
     open: given.open ?? false,

@@ -3,6 +3,7 @@ import { UsageError } from "../engine/errors.ts";
 import type { Session } from "../engine/session.ts";
 import type { StreamOptions } from "../engine/stream.ts";
 import type { Bytes } from "../engine/tensor.ts";
+import type { Tune } from "../engine/tune.ts";
 import { readJson } from "../models/checkpoint.ts";
 import { createEngine } from "../models/engine.ts";
 import type { Source } from "../models/source.ts";
@@ -22,8 +23,8 @@ export interface GenerateRequest {
   seed: number;
   /** Generation ends after the first of these texts. */
   stop: string[];
-  /** Race the kernels' variants; null: on a GPU, where it is quick. */
-  tune: boolean | null;
+  /** How the kernels' variants are chosen; null: cached on a GPU, where a race is quick, else off. */
+  tune: Tune | null;
   /** Bytes of GPU memory that may be held. */
   maxBytes: number | null;
 }
@@ -65,9 +66,10 @@ export const generate: Job<GenerateRequest, GenerateEvent, GenerateFigures> = as
   try {
     const source = host.source(folder);
     const model = await engine.load(source, {
-      tune: tune ?? !engine.adapter!.software,
+      tune: tune ?? (engine.adapter!.software ? "off" : "cached"),
       chunk,
-      onVerdict: ({ key, winner, ms }) => tell({ note: `${key}: ${winner} ${JSON.stringify(ms)}` }),
+      onVerdict: ({ key, winner, ms }, kept) =>
+        tell({ note: `${key}: ${winner}${kept ? " (kept)" : ""} ${JSON.stringify(ms)}` }),
     });
     const tokenizer = typeof prompt === "string" ? await model.tokenizer() : null;
     const ids = typeof prompt === "string" ? tokenizer!.encode(prompt) : prompt;

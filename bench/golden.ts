@@ -1,5 +1,6 @@
 // A checkpoint against numbers that other people's code computed from it. Knows no disk, no browser, no terminal.
 
+import type { Tune } from "../engine/tune.ts";
 import type { Engine, Model } from "../models/engine.ts";
 import { openSafetensors, TensorError } from "../models/safetensors.ts";
 import type { Source } from "../models/source.ts";
@@ -48,8 +49,8 @@ export interface Verdict {
 }
 
 export interface VerifyOptions {
-  /** Race the kernels' variants first; default true. */
-  tune?: boolean;
+  /** How the kernels' variants are chosen; default `cached`. */
+  tune?: Tune;
   /** Told of what made a machine fail, beside the verdict's sentence. */
   onError?: (error: unknown) => void;
 }
@@ -107,7 +108,7 @@ export async function verifyFolder(
       ["cpu", cpu],
     ] as const) {
       const label = machine.toUpperCase();
-      const model = await on.load(source, { tune: options.tune ?? true, ...sizesFor(golden, machine) });
+      const model = await on.load(source, { tune: options.tune ?? "cached", ...sizesFor(golden, machine) });
       try {
         verdict.arch = model.name;
         const found = await compare(model, golden, sizesFor(golden, machine));

@@ -42,6 +42,7 @@ export class Measurement {
   readonly #mark: Mark;
   /** Most bytes live before the mark was made. */
   readonly #peak: number;
+  readonly #openNs: number;
 
   /** `open` makes a session of the test's streams and chunk. */
   static async open(
@@ -52,25 +53,28 @@ export class Measurement {
     const { machine, depths, test } = measured;
     const { tally } = machine.memory;
     tally.peakTotal = total(tally.live);
+    const started = performance.now();
     const session = await open();
+    const openNs = (performance.now() - started) * 1e6;
     try {
       await depths.take(session, filled(test));
       const peak = tally.peakTotal;
       await depths.keep(session);
       const mark = await counter.paused(() => session.mark());
       tally.peakTotal = total(tally.live);
-      return new Measurement(session, measured, mark, peak);
+      return new Measurement(session, measured, mark, peak, openNs);
     } catch (error) {
       session.destroy();
       throw error;
     }
   }
 
-  private constructor(session: Session, measured: Measured, mark: Mark, peak: number) {
+  private constructor(session: Session, measured: Measured, mark: Mark, peak: number, openNs: number) {
     this.#session = session;
     this.#measured = measured;
     this.#mark = mark;
     this.#peak = peak;
+    this.#openNs = openNs;
   }
 
   /** The whole test, once, in memory that was never larger. */
@@ -132,7 +136,8 @@ export class Measurement {
       });
       return {
         samplesNs,
-        ttftNs: mean(firsts),
+        openNs: this.#openNs,
+        firstNs: mean(firsts),
         latenciesNs,
         gpuNs: busyNs,
         submitsPerToken: submitted / repetitions / (test.n_prompt + test.n_gen),
@@ -160,7 +165,10 @@ export class Measurement {
 
 export interface TimeFigures {
   samplesNs: number[];
-  ttftNs: number;
+  /** The session's opening. */
+  openNs: number;
+  /** From the clock's start to the first generated id in JavaScript; a prompt's is drawn after it. Mean. */
+  firstNs: number;
   /** Of all repetitions and streams. */
   latenciesNs: number[];
   gpuNs: number | null;

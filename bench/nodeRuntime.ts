@@ -12,13 +12,19 @@ import { type Runtime, type RuntimeRequest, TEXT_FILE } from "./runtime.ts";
 import { packageVersion } from "./versions.ts";
 
 /** Throws AdapterError. */
-export async function nodeRuntime({ software, settings, onEvent }: RuntimeRequest): Promise<Runtime> {
+export async function nodeRuntime({
+  software,
+  settings,
+  verdicts,
+  onEvent,
+}: RuntimeRequest): Promise<Runtime> {
   const { gpu, adapter } = await dawnInNode({ software });
   const host: Host = {
     gpu,
     source: directorySource,
     text: () => readFile(join(checkpoints, TEXT_FILE), "utf8"),
     resident: () => residentBytes(process.pid, adapter.software),
+    verdicts,
   };
   let bench: Bench | null = null;
   return {

@@ -287,7 +287,7 @@ const readable: Column[] = [
     cell: (row) => show(row.latency_p95_ns, formatNs),
     needed: (rows) => rows.some(({ latency_p95_ns }) => latency_p95_ns !== null),
   },
-  { title: "first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
+  { title: "load to first token", kind: "number", cell: (row) => show(row.ttft_ns, formatNs) },
   { title: "context", kind: "number", cell: (row) => contextOf(row).toLocaleString("en-US") },
   { title: "state + kv", kind: "number", cell: (row) => show(measuredBytes(row), formatBytes) },
   {
@@ -408,15 +408,15 @@ function environmentSection(environment: Environment): Html {
 <dl>${facts.filter(([, value]) => value).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>
 ${
   verdicts.length > 0 &&
-  html`<details><summary>${verdicts.length} kernel variants chosen</summary><div class="scroll"><table>
-<thead><tr><th>kernel</th><th>sizes</th><th>variant</th><th>race, fastest</th></tr></thead>
+  html`<details><summary>${verdicts.length} kernel variants chosen, ${verdicts.filter(({ kept }) => kept).length} by races of a run before</summary><div class="scroll"><table>
+<thead><tr><th>kernel</th><th>sizes</th><th>variant</th><th>race, fastest</th><th>raced</th></tr></thead>
 <tbody>${verdicts.map(
-    ({ kernel, sizes, variant, times_ns }) =>
+    ({ kernel, sizes, variant, times_ns, kept }) =>
       html`<tr><td>${kernel}</td><td>${sizes}</td><td>${variant}</td><td>${
         Object.entries(times_ns)
           .map(([name, ns]) => `${name} ${formatNs(ns)}`)
           .join(", ") || "no race"
-      }</td></tr>\n`,
+      }</td><td>${kept ? "before" : "in this run"}</td></tr>\n`,
   )}</tbody>
 </table></div></details>`
 }

@@ -1,3 +1,4 @@
+import type { Tune } from "../engine/tune.ts";
 import type { Crossover } from "./crossover.ts";
 import type { Drift } from "./drift.ts";
 import type { Fit } from "./fits.ts";
@@ -58,7 +59,10 @@ export interface Row {
   avg_ts: number | null;
   stddev_ts: number | null;
   samples_ts: number[] | null;
-  /** Nanoseconds from the clock's start to the first generated id in JavaScript, mean; a prompt's is drawn after it. */
+  /**
+   * Nanoseconds from the opening of the checkpoint to the first generated id in JavaScript, of a prompt in an empty context:
+   * load_ns, then this test's session opened, then its prompt and one token, compiled before, mean. Null for other tests.
+   */
   ttft_ns: number | null;
   /** Nanoseconds that the GPU was busy in a repetition, by timestamp queries, mean. */
   gpu_ns: number | null;
@@ -127,6 +131,11 @@ export interface Row {
    */
   nmse_vs_f32: number | null;
   bits_vs_f32: number | null;
+  /**
+   * Nanoseconds from the opening of the checkpoint to weights on the device and pipelines compiled for the first test's prompt
+   * and token: measured once a model, on a device where nothing was compiled. Races come before it: see `tuned`.
+   */
+  load_ns: number | null;
 }
 
 /** refused: preflight said no. Only failed makes the exit code 1. */
@@ -203,6 +212,7 @@ export const fieldKinds: { readonly [F in Field]: "text" | "integer" | "real" | 
   bits_per_byte: "real",
   nmse_vs_f32: "real",
   bits_vs_f32: "real",
+  load_ns: "real",
 };
 
 export const fields = Object.keys(fieldKinds) as Field[];
@@ -257,6 +267,8 @@ export interface Environment {
   features: string[];
   /** Which variant of a kernel won, on which sizes. */
   verdicts: Verdict[];
+  /** How the variants were chosen, model by model. */
+  tuned: Tuned[];
   /** Smallest step of the clock that was seen, nanoseconds. */
   clock_quantum_ns: number | null;
   /** True if the tab was hidden at any time during the run: its timers may have been throttled. */
@@ -282,6 +294,20 @@ export interface Verdict {
   variant: string;
   /** Variant to its fastest time in the race, nanoseconds. */
   times_ns: Record<string, number>;
+  /** Raced in a run before this one, and kept. */
+  kept: boolean;
+}
+
+/** What choosing variants took before a model was loaded. Verdicts that the run had by then are not counted again. */
+export interface Tuned {
+  model: string;
+  /** off: defaults; cached: kept verdicts, and a race for the rest; full: races. */
+  tune: Tune;
+  /** Verdicts kept from a run before. */
+  kept: number;
+  raced: number;
+  /** Nanoseconds in all. */
+  race_ns: number;
 }
 
 /** Bytes of state and kv of one architecture over the tokens in its context, by the ledger. */

@@ -3,12 +3,13 @@
 
 import * as v from "valibot";
 import type { GpuMachine } from "../engine/gpu.ts";
-import type { Types } from "../engine/model.ts";
-import { type Verdict as RaceVerdict, race } from "../engine/tune.ts";
+import type { Architecture } from "../engine/model.ts";
+import { race, type Tune } from "../engine/tune.ts";
+import type { Verdict as RaceVerdict, VerdictStore } from "../engine/verdicts.ts";
 import { openCheckpoint, readJson } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
-import { openConfig } from "../models/load.ts";
+import { type LoadOptions, openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
@@ -39,6 +40,7 @@ import {
   emptyQuality,
   type Quality,
   type Row,
+  type Tuned,
   type Verdict,
 } from "./row.ts";
 import type { Planned, Subject } from "./subject.ts";
@@ -53,14 +55,16 @@ export interface Host {
   text(): Promise<string>;
   /** What the process that holds the GPU's memory holds; null where nobody can say. */
   resident(): Promise<Resident | null>;
+  /** Where the verdicts of races outlive the run; left out: nowhere. */
+  verdicts?: VerdictStore;
 }
 
 export interface Settings {
   repetitions: number;
   delaySeconds: number;
   warmup: boolean;
-  /** Race the variants of the kernels that the tests run; null: unless the adapter computes on the CPU. */
-  tune: boolean | null;
+  /** How the variants of the kernels that the tests run are chosen; null: cached, or off where the adapter computes on the CPU. */
+  tune: Tune | null;
   /** Seed of random weights and random ids. */
   seed: number;
   /** Bytes that may be held; null: as many as there are. */
@@ -82,6 +86,7 @@ export type BenchEvent =
   /** What is done now, in a few words. */
   | { type: "step"; test: string | null; what: string }
   | { type: "verdict"; verdict: Verdict }
+  | { type: "tuned"; tuned: Tuned }
   | { type: "curve"; curve: Curve }
   | { type: "fit"; fit: Fit }
   | { type: "quality"; quality: Quality }
@@ -108,6 +113,8 @@ export interface Loaded {
   gates: Map<string, number>;
   /** What was resident before it was loaded. */
   resident: Resident | null;
+  /** From the opening of its checkpoint, races aside. */
+  loadNs: number;
   /** null until they are measured. */
   bitsPerByte: number | null;
   /** Against the same model as f32. */
@@ -212,6 +219,7 @@ export class Bench {
       gpu: this.#host.gpu,
       ...ADAPTER,
       ...(maxBytes === null ? {} : { maxBytes }),
+      ...(this.#host.verdicts ? { verdicts: this.#host.verdicts } : {}),
     });
     this.#engine = engine;
     const { device } = engine.machine as GpuMachine;
@@ -222,47 +230,44 @@ export class Bench {
   async #load(subject: Subject, tests: readonly Test[], emit: Emit): Promise<Loaded> {
     const step = (what: string) => emit({ type: "step", test: null, what });
     await step("loading");
-    const engine = await this.#open();
-    const machine = engine.machine as GpuMachine;
     const source = this.#host.source(subject.folder);
     const { seededConfig, overlay } = subject;
-    const { seed, tune } = this.#settings;
+    const { seed } = this.#settings;
     const rawConfig = await this.#config(subject);
     const { types } = subject;
     const { architecture, config } = openConfig(rawConfig, types);
-    if (subject.race ?? tune ?? !engine.adapter!.software) {
-      await step("racing variants");
-      const { fit } = this.#settings;
-      const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
-      const contests = await usedBy(machine.variants, architecture, config, [
-        ...steps,
-        ...this.#raced(tests),
-      ]);
-      await this.#counter.paused(() =>
-        race(machine, contests, (verdict) => void emit({ type: "verdict", verdict: told(verdict) })),
-      );
-    }
+    await this.#tune(subject, architecture, config, tests, emit);
+    const [first] = tests;
+    const sizes = first && {
+      streams: first.n_parallel,
+      chunk: first.n_ubatch,
+      prompt: Math.max(1, first.n_prompt),
+    };
     const stored =
-      (types?: Types): Load =>
+      (options: LoadOptions = {}): Load =>
       (on) =>
         seededConfig
-          ? on.random(rawConfig, seed, { tune: false, ...types })
-          : on.load(source, { tune: false, overlay: overlay ?? {}, ...types });
-    const load = stored(types);
+          ? on.random(rawConfig, seed, { tune: "off", ...options })
+          : on.load(source, { tune: "off", overlay: overlay ?? {}, ...options });
+    const load = stored({ ...types, ...sizes });
     const text = await this.#host.text();
     const answers = async (of: Model) => this.#counter.paused(() => answersOf(of, text, seed));
     let wide: Answers | null = null;
     if (types) {
       await step("as f32, to compare with");
-      const model = await stored()(engine);
+      const model = await stored()(await this.#open());
       try {
         wide = await answers(model);
       } finally {
         model.destroy();
       }
     }
+    const engine = await this.#renew();
+    const machine = engine.machine as GpuMachine;
     const resident = await this.#host.resident();
+    const started = performance.now();
     const model = await load(engine);
+    const loadNs = (performance.now() - started) * 1e6;
     try {
       const change = wide ? changeOf(wide, await answers(model)) : UNCHANGED;
       const deepest = Math.max(GATE_TOKENS, ...tests.map(held));
@@ -281,6 +286,7 @@ export class Bench {
         reference,
         gates: new Map(),
         resident,
+        loadNs,
         bitsPerByte: null,
         change,
       };
@@ -288,6 +294,46 @@ export class Bench {
       model.destroy();
       throw error;
     }
+  }
+
+  /** Chooses the variants of the kernels that the tests run, and says how. */
+  async #tune(
+    subject: Subject,
+    architecture: Architecture,
+    config: unknown,
+    tests: readonly Test[],
+    emit: Emit,
+  ): Promise<void> {
+    const engine = await this.#open();
+    const machine = engine.machine as GpuMachine;
+    const { fit, tune: wanted } = this.#settings;
+    const tune = subject.race ? "full" : (wanted ?? (engine.adapter!.software ? "off" : "cached"));
+    const started = performance.now();
+    const tuned = { kept: 0, raced: 0 };
+    if (tune !== "off") {
+      await emit({ type: "step", test: null, what: "racing variants" });
+      const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
+      const contests = await usedBy(machine.variants, architecture, config, [
+        ...steps,
+        ...this.#raced(tests),
+      ]);
+      const onVerdict = (verdict: RaceVerdict, kept: boolean) => {
+        tuned[kept ? "kept" : "raced"]++;
+        void emit({ type: "verdict", verdict: told(verdict, kept) });
+      };
+      await this.#counter.paused(() => race(machine, contests, tune, onVerdict));
+    }
+    const race_ns = (performance.now() - started) * 1e6;
+    await emit({ type: "tuned", tuned: { model: subject.model, tune, ...tuned, race_ns } });
+  }
+
+  /** An engine on a new device, where nothing is compiled yet: how long loading takes must not hang on what ran before. */
+  async #renew(): Promise<Engine> {
+    const { variants } = (await this.#open()).machine;
+    this.close();
+    const engine = await this.#open();
+    engine.machine.variants.adopt(variants);
+    return engine;
   }
 
   /** The configuration that a subject is run with. */
@@ -366,7 +412,7 @@ export class Bench {
       const fault = await measurement.fault();
       if (fault) return { ...row, status: "failed", reason: fault };
       const time = await this.#counter.paused(() => measurement!.time({ repetitions, warmup, onRun: step }));
-      return { ...row, ...timeFields(time, theory, this.#roof!, test) };
+      return { ...row, ...timeFields(time, theory, this.#roof!, test, loaded.loadNs) };
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
       return { ...row, ...failure(error, phase) };
@@ -403,7 +449,7 @@ export class Bench {
     return found;
   }
 
-  #rowOf({ subject, model, fill, bitsPerByte, change }: Loaded, test: Test): Row {
+  #rowOf({ subject, model, fill, bitsPerByte, change, loadNs }: Loaded, test: Test): Row {
     return {
       ...this.#row(subject, test),
       arch: model.name,
@@ -411,6 +457,7 @@ export class Bench {
       fill: fill.kind,
       bits_per_byte: bitsPerByte,
       ...change,
+      load_ns: loadNs,
     };
   }
 
@@ -420,12 +467,13 @@ export class Bench {
 }
 
 /** A verdict of the race as results have it. */
-function told({ key, winner, ms }: RaceVerdict): Verdict {
+function told({ key, winner, ms }: RaceVerdict, kept: boolean): Verdict {
   const bracket = key.lastIndexOf("(");
   return {
     kernel: key.slice(0, bracket),
     sizes: key.slice(bracket + 1, -1).replaceAll(",", " "),
     variant: winner,
     times_ns: Object.fromEntries(Object.entries(ms).map(([name, value]) => [name, value * 1e6])),
+    kept,
   };
 }

@@ -1,5 +1,6 @@
 // Runs a job where the command line says: on Dawn in this process, or in a page of a Chrome that is started for it.
 
+import { verdictFile } from "../engine/verdictFile.ts";
 import { directorySource } from "../models/directory.ts";
 import { type EventOf, type JobName, jobs, type RequestOf, type ResultOf } from "./jobs.ts";
 import { dawnInNode } from "./node.ts";
@@ -28,16 +29,18 @@ type Run = typeof runJob;
 
 const inNode: Run = async (name, { software }, _folders, request, tell, signal) => {
   const { gpu } = await dawnInNode({ software });
-  const host = { engine: { gpu, powerPreference: "high-performance" }, source: directorySource };
+  const engine = { gpu, powerPreference: "high-performance", verdicts: verdictFile() };
+  const host = { engine, source: directorySource };
   const job = jobs[name] as (...all: unknown[]) => Promise<never>;
   return job(host, request, tell, signal);
 };
 
 const inChrome: Run = async (name, place, folders, request, tell, signal) => {
   // neither is needed to say that a flag is wrong, and both take seconds to load
-  const [{ launchBrowser }, { startServer }] = await Promise.all([
+  const [{ launchBrowser }, { startServer }, { lendVerdicts }] = await Promise.all([
     import("./browser.ts"),
     import("./server.ts"),
+    import("./verdicts.ts"),
   ]);
   const names = Object.fromEntries(folders.map((folder, i) => [folder, String(i)]));
   const paths = Object.fromEntries(folders.map((folder, i) => [String(i), folder]));
@@ -56,6 +59,7 @@ const inChrome: Run = async (name, place, folders, request, tell, signal) => {
         );
       });
       await page.exposeFunction("jobEvent", tell);
+      await lendVerdicts(page, verdictFile());
       await page.goto(`${server.url}job.html`);
       await page.waitForFunction("typeof startJob === 'function'");
       const stop = () => page.evaluate(() => (globalThis as unknown as JobWindow).stopJob()).catch(() => {});

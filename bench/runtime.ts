@@ -1,6 +1,7 @@
 // Where the bench runs, as the command line sees it: Chrome's page, or Dawn in this process.
 
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
+import type { VerdictStore } from "../engine/verdicts.ts";
 import type { KernelsWanted } from "./kernels/run.ts";
 import type { Device } from "./meters/adapterFacts.ts";
 import type { Environment } from "./row.ts";
@@ -14,6 +15,8 @@ export interface RuntimeRequest {
   settings: Settings;
   /** All that will be run. */
   subjects: readonly Subject[];
+  /** Where the verdicts of races outlive the run. */
+  verdicts: VerdictStore;
   onEvent(event: RuntimeEvent): void;
 }
 

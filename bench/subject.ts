@@ -20,7 +20,7 @@ export interface Subject {
   overlay: Config | null;
   /** How its matrices and caches are stored; absent: as f32. Then its name says so. */
   types?: Types;
-  /** Race its kernels whatever the settings say. */
+  /** Race its kernels afresh whatever the settings say. */
   race?: boolean;
 }
 

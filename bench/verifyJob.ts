@@ -1,3 +1,4 @@
+import type { Tune } from "../engine/tune.ts";
 import { createEngine } from "../models/engine.ts";
 import { type Verdict, verifyFolder } from "./golden.ts";
 import type { Job } from "./jobs.ts";
@@ -5,8 +6,8 @@ import type { Job } from "./jobs.ts";
 export interface VerifyRequest {
   /** Hugging Face folders, as the person wrote them. */
   folders: string[];
-  /** Race the kernels' variants; null: on a GPU, where it is quick. */
-  tune: boolean | null;
+  /** How the kernels' variants are chosen; null: cached on a GPU, where a race is quick, else off. */
+  tune: Tune | null;
 }
 
 export type VerifyEvent = { verdict: Verdict } | { trace: string };
@@ -22,7 +23,7 @@ export const verify: Job<VerifyRequest, VerifyEvent, Verdict[]> = async (host, r
     try {
       const cpu = await createEngine({ machine: "cpu" });
       const verdict = await verifyFolder(engine, cpu, host.source(folder), {
-        tune: request.tune ?? !engine.adapter!.software,
+        tune: request.tune ?? (engine.adapter!.software ? "off" : "cached"),
         onError: (error) => tell({ trace: error instanceof Error ? (error.stack ?? error.message) : "" }),
       });
       const named = { ...verdict, folder };

@@ -4,6 +4,7 @@ import { DeviceLostError, ShaderError } from "./errors.ts";
 import type { LaidDispatch, Machine, Run, VariantTable } from "./machine.ts";
 import { memo } from "./memo.ts";
 import { Memory } from "./memory.ts";
+import type { Dispatch } from "./plan.ts";
 import {
   type Bytes,
   type Data,
@@ -17,6 +18,7 @@ import {
   type Tensor,
   unpack,
 } from "./tensor.ts";
+import type { AdapterVerdicts } from "./verdicts.ts";
 
 interface Prepared {
   pipeline: GPUComputePipeline;
@@ -28,15 +30,22 @@ export class GpuMachine implements Machine {
   readonly device: GPUDevice;
   readonly memory: Memory;
   readonly variants: VariantTable;
+  /** Where verdicts outlive the machine; null: nowhere. */
+  readonly verdicts: AdapterVerdicts | null;
   /** Set when the device is lost. */
   lost: DeviceLostError | null = null;
   #fault: Error | null = null;
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #prepared = new WeakMap<LaidDispatch, Prepared>();
 
-  constructor(device: GPUDevice, variants: VariantTable, maxBytes?: number) {
+  constructor(
+    device: GPUDevice,
+    variants: VariantTable,
+    { maxBytes, verdicts = null }: { maxBytes?: number | undefined; verdicts?: AdapterVerdicts | null } = {},
+  ) {
     this.device = device;
     this.variants = variants;
+    this.verdicts = verdicts;
     this.memory = new Memory(device, maxBytes);
     device.lost.then((info) => {
       this.lost = new DeviceLostError(info.reason, info.message);
@@ -139,11 +148,19 @@ export class GpuMachine implements Machine {
     this.device.queue.submit([encoder.finish()]);
   }
 
+  /**
+   * Compiles what these dispatches need, all at once; equal keys share one pipeline. Needs no buffer. Throws ShaderError,
+   * DeviceLostError.
+   */
+  compile(dispatches: readonly Dispatch[]): Promise<GPUComputePipeline[]> {
+    this.#check();
+    return this.#guard(Promise.all(dispatches.map((d) => this.#pipeline(d))));
+  }
+
   async prepare(dispatches: readonly LaidDispatch[]): Promise<void> {
     this.#check();
     const fresh = dispatches.filter((d) => !this.#prepared.has(d));
-    // all compile at once; equal keys share one pipeline
-    const pipelines = await this.#guard(Promise.all(fresh.map((d) => this.#pipeline(d))));
+    const pipelines = await this.compile(fresh);
     fresh.forEach((d, i) => {
       const pipeline = pipelines[i]!;
       this.#prepared.set(d, { pipeline, bindGroup: this.#bindGroup(d, pipeline) });
@@ -183,11 +200,11 @@ export class GpuMachine implements Machine {
     this.device.destroy();
   }
 
-  #pipeline(d: LaidDispatch): Promise<GPUComputePipeline> {
+  #pipeline(d: Dispatch): Promise<GPUComputePipeline> {
     return memo(this.#pipelines, d.key, () => this.#compile(d));
   }
 
-  async #compile(d: LaidDispatch): Promise<GPUComputePipeline> {
+  async #compile(d: Dispatch): Promise<GPUComputePipeline> {
     const { device } = this;
     const { code, bindings, params } = d.pass;
     // explicit: "auto" would drop every binding that a body happens not to use
@@ -202,7 +219,10 @@ export class GpuMachine implements Machine {
     }));
     const group = device.createBindGroupLayout({ label: d.key, entries });
     const layout = device.createPipelineLayout({ label: d.key, bindGroupLayouts: [group] });
+    // what is wrong with it comes back below: it is not the device's fault
+    device.pushErrorScope("validation");
     const module = device.createShaderModule({ label: d.key, code });
+    device.popErrorScope().catch(() => null);
     try {
       return await device.createComputePipelineAsync({
         label: d.key,

@@ -3,6 +3,7 @@
 import { AdapterError } from "./errors.ts";
 import { GpuMachine } from "./gpu.ts";
 import { VariantTable } from "./machine.ts";
+import { AdapterVerdicts, type VerdictStore } from "./verdicts.ts";
 
 export interface DeviceOptions {
   /** Any WebGPU implementation: `navigator.gpu`, or Dawn in Node. Default: `navigator.gpu`. */
@@ -12,6 +13,8 @@ export interface DeviceOptions {
   software?: boolean;
   /** Bytes that may be held at once. */
   maxBytes?: number;
+  /** Where the verdicts of races are kept between runs: `verdictDatabase()` in a page, `verdictFile()` in Node. Default: nowhere. */
+  verdicts?: VerdictStore;
 }
 
 /** What is known of an adapter, in words and numbers. */
@@ -34,8 +37,20 @@ export function describeAdapter(adapter: GPUAdapter): AdapterDescription {
   return { name, vendor, architecture, description, software };
 }
 
+/** All of an adapter that a verdict may hang on, and what compiles for it: a browser's next version does it otherwise. */
+function adapterKey({ info }: GPUAdapter, device: GPUDevice): string {
+  const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = info;
+  return [
+    ...[vendor, architecture, info.device, description],
+    `subgroups ${subgroupMinSize}-${subgroupMaxSize}`,
+    [...device.features].sort().join(" "),
+    `workgroup storage ${device.limits.maxComputeWorkgroupStorageSize}`,
+    globalThis.navigator?.userAgent ?? "Node.js",
+  ].join("; ");
+}
+
 /** Dawn in Node ends, and the process with it, when its GPU is collected: it lives as long as what was made from it. */
-const kept = new WeakMap<GPUDevice, GPU>();
+const alive = new WeakMap<GPUDevice, GPU>();
 
 /**
  * A machine on the adapter's own limits and features.
@@ -75,11 +90,13 @@ export async function openGpu(
     limits[name] = adapter.limits[name];
   }
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits: limits });
-  kept.set(device, gpu);
+  alive.set(device, gpu);
   const description = describeAdapter(adapter);
   const variants = new VariantTable(description.software ? "cpu" : "gpu", new Set(requiredFeatures));
+  const { maxBytes, verdicts } = options;
+  const kept = verdicts ? new AdapterVerdicts(verdicts, adapterKey(adapter, device)) : null;
   return {
-    machine: new GpuMachine(device, variants, options.maxBytes),
+    machine: new GpuMachine(device, variants, { maxBytes, verdicts: kept }),
     adapter: description,
     limits: device.limits,
   };

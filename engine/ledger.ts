@@ -2,7 +2,7 @@
 // will hold and do, to the byte; with the defaults it estimates.
 
 import { type Cost, cost } from "./kernel.ts";
-import type { Machine, Run, VariantTable } from "./machine.ts";
+import type { LaidDispatch, Machine, Run, VariantTable } from "./machine.ts";
 import { Tally } from "./memory.ts";
 import { currentSizes } from "./plan.ts";
 import { type Bytes, type Data, elements, pageSpec, type Storage, type Tensor, zeros } from "./tensor.ts";
@@ -53,7 +53,7 @@ export class Ledger implements Machine {
 
   copy(): void {}
 
-  async prepare(): Promise<void> {}
+  async prepare(_: readonly LaidDispatch[]): Promise<void> {}
 
   submit(runs: readonly Run[]): void {
     for (const { plan, dispatches } of runs) {

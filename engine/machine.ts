@@ -50,10 +50,18 @@ export class VariantTable {
   readonly suits: "cpu" | "gpu";
   readonly features: ReadonlySet<string>;
   readonly verdicts: Map<string, string>;
+  /** Keys of those verdicts that a run before has measured. */
+  readonly kept = new Set<string>();
   constructor(suits: "cpu" | "gpu", features: ReadonlySet<string>, verdicts = new Map<string, string>()) {
     this.suits = suits;
     this.features = features;
     this.verdicts = verdicts;
+  }
+
+  /** Takes over what another table of this adapter knows. */
+  adopt({ verdicts, kept }: VariantTable): void {
+    for (const [key, winner] of verdicts) this.verdicts.set(key, winner);
+    for (const key of kept) this.kept.add(key);
   }
 
   choose(kernel: AnyKernel, s: Sizes): string {

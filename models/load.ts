@@ -5,7 +5,8 @@ import { contests } from "../engine/layout.ts";
 import { checkBindings, type LoadProgress, loadModel } from "../engine/loadModel.ts";
 import type { Machine } from "../engine/machine.ts";
 import { type Model, type ReadWeight, type Types, withTypes } from "../engine/model.ts";
-import { race, type Verdict } from "../engine/tune.ts";
+import { compileAhead } from "../engine/rehearsal.ts";
+import { type OnVerdict, race, type Tune } from "../engine/tune.ts";
 import { openCheckpoint } from "./checkpoint.ts";
 import { type Config, modelType } from "./config.ts";
 import { families } from "./index.ts";
@@ -13,15 +14,24 @@ import { randomWeights } from "./random.ts";
 import type { Source } from "./source.ts";
 
 export interface LoadOptions extends Partial<Types> {
-  /** Race the kernels' variants on this adapter first; off: the defaults for its class. Default true on a GPU machine. */
-  tune?: boolean;
+  /**
+   * How variants of the kernels are chosen on a GPU machine, before the weights are read. `cached`, the default: by the
+   * verdicts that the engine's store keeps (`createEngine({ verdicts })`), and a race for what it has none of; `full`: by a
+   * race for all that this engine has not raced; `off`: no race, the defaults for the adapter's class.
+   */
+  tune?: Tune;
   /** Laid over a checkpoint's config.json: how it is run otherwise than it says. */
   overlay?: Config;
-  /** Streams and chunk that the race is run for: those of the sessions to come. */
+  /** Streams and chunk of the sessions to come (default 1 and 512): what is raced, and compiled, is for these. */
   streams?: number;
   chunk?: number;
+  /**
+   * Tokens of the first prompt, where that is known (default 1): what it and the token after it run is compiled while the
+   * weights are on their way. All else is compiled when it is first run.
+   */
+  prompt?: number;
   onProgress?: (progress: LoadProgress) => void;
-  onVerdict?: (verdict: Verdict) => void;
+  onVerdict?: OnVerdict;
 }
 
 /**
@@ -41,7 +51,7 @@ export function openConfig(config: Config, { dtype = "f32", cacheType = "f32" }:
 
 /**
  * Loads a Hugging Face folder tensor by tensor.
- * Throws CheckpointError, ConfigError, TensorError or OutOfMemoryError; then nothing is left allocated.
+ * Throws CheckpointError, ConfigError, TensorError, OutOfMemoryError or ShaderError; then nothing is left allocated.
  */
 export async function loadCheckpoint(
   machine: Machine,
@@ -77,9 +87,20 @@ async function load(
   options: LoadOptions,
 ): Promise<Model> {
   checkBindings(architecture, config, machine.maxBindingBytes);
-  if (machine instanceof GpuMachine && (options.tune ?? true)) {
-    const { streams = 1, chunk = 512 } = options;
-    await race(machine, contests(architecture, config, { B: streams, chunk }), options.onVerdict);
+  const put = () => loadModel(machine, architecture, config, read, options.onProgress);
+  if (!(machine instanceof GpuMachine)) return put();
+  const { streams = 1, chunk = 512, prompt = 1, tune = "cached" } = options;
+  if (tune !== "off")
+    await race(machine, contests(architecture, config, { B: streams, chunk }), tune, options.onVerdict);
+  const compiled = compileAhead(machine, architecture, config, { streams, chunk, prompt });
+  // heard below, unless the weights fail first
+  compiled.catch(() => {});
+  const model = await put();
+  try {
+    await compiled;
+  } catch (error) {
+    model.destroy();
+    throw error;
   }
-  return loadModel(machine, architecture, config, read, options.onProgress);
+  return model;
 }

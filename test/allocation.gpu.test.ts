@@ -71,7 +71,7 @@ async function whole(
   attempt: <T>(what: string, call: () => Promise<T>) => Promise<T>,
 ): Promise<Float32Array[]> {
   const options = { streams: 2, chunk: 8 };
-  const model = await attempt("load", () => engine.load(source, { tune: false }));
+  const model = await attempt("load", () => engine.load(source, { tune: "off" }));
   const open = () => attempt("open", () => model.session(options));
   const session = await open();
   await attempt("reserve", () => session.reserve(256));

@@ -181,7 +181,7 @@ test("the library refuses each, and holds nothing afterwards", async () => {
   const { gpu } = await dawnInNode({ software: true });
   const engine = await createEngine({ gpu });
   for (const [i, name] of names.entries()) {
-    await expect(engine.load(directorySource(folders[i]!), { tune: false }), name).rejects.toThrow(
+    await expect(engine.load(directorySource(folders[i]!), { tune: "off" }), name).rejects.toThrow(
       mistakes[name]!.sentence,
     );
     expect(total(engine.memory()), name).toBe(0);

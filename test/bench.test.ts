@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GATE_NMSE } from "../bench/gate.ts";
 import { dawnInNode } from "../bench/node.ts";
 import { fields, type Results, type Row } from "../bench/row.ts";
-import { Bench, type BenchEvent, type Host } from "../bench/run.ts";
+import { Bench, type BenchEvent, type Host, type Settings } from "../bench/run.ts";
 import { benchArchs } from "../bench/shipped.ts";
 import { directorySource } from "../models/directory.ts";
 import type { Source } from "../models/source.ts";
@@ -86,8 +86,11 @@ describe("npm run bench -- --quick in Chrome", () => {
       expect(row.nmse_vs_reference, what).toBeLessThanOrEqual(GATE_NMSE.f32);
       expect(row.samples_ns, what).toHaveLength(2);
       expect(row.fill, what).toBe("text");
-      for (const field of ["avg_ts", "ttft_ns", "predicted_ns", "roof_fraction"] as const)
+      for (const field of ["avg_ts", "load_ns", "predicted_ns", "roof_fraction"] as const)
         expect(row[field], `${what}: ${field}`).toBeGreaterThan(0);
+      // the prompt alone begins with nothing
+      if (row.test === "pp64") expect(row.ttft_ns, what).toBeGreaterThan(row.load_ns! + row.avg_ns!);
+      else expect(row.ttft_ns, what).toBeNull();
       for (const field of ["dispatches_per_token", "submits_per_token", "bytes_per_token"] as const)
         expect(row[field], `${what}: ${field}`).toBeGreaterThan(0);
       expect(row.software).toBe(found.environment.adapter?.software);
@@ -367,11 +370,11 @@ describe("the bench in this process", () => {
     overlay: null,
   };
   const tg4 = { n_prompt: 0, n_gen: 4, n_depth: 0, n_parallel: 1, n_ubatch: 8 };
-  const settings = {
+  const settings: Settings = {
     repetitions: 1,
     delaySeconds: 0,
     warmup: false,
-    tune: false,
+    tune: "off",
     seed: 1,
     maxBytes: null,
     build_commit: null,

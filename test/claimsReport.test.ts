@@ -65,6 +65,7 @@ const environment: Environment = {
   limits: {},
   features: [],
   verdicts: [race],
+  tuned: [],
   clock_quantum_ns: 1e5,
   tab_hidden: false,
   seed: 1337,

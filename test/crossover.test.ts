@@ -215,6 +215,7 @@ describe("in words", () => {
       started: "2026-01-02T03:04:05Z",
       versions: {},
       verdicts: [],
+      tuned: [],
       features: [],
       limits: {},
       browser_flags: [],

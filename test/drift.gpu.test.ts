@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => engine.destroy());
 
 const load = (name: string) =>
-  engine.load(urlSource(new URL(`/test/goldens/${name}/`, location.href)), { tune: false });
+  engine.load(urlSource(new URL(`/test/goldens/${name}/`, location.href)), { tune: "off" });
 const prompt = (length: number) => Array.from({ length }, (_, i) => (i * i * 7 + i * 13) % 64);
 
 test("a stream's sums are those of its tokens, to the rounding of f32", async () => {

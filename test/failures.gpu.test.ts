@@ -21,7 +21,7 @@ afterEach(() => {
 
 test("a lost device rejects what is in flight and what comes later with one typed error; another engine works", async () => {
   const engine = await open();
-  const model = await engine.load(golden("mamba"), { tune: false });
+  const model = await engine.load(golden("mamba"), { tune: "off" });
   const session = await model.session({ chunk: 8 });
   await session.prefill([1, 2, 3]);
   const stream = session.stream();
@@ -35,7 +35,7 @@ test("a lost device rejects what is in flight and what comes later with one type
   await expect(model.session()).rejects.toThrow(DeviceLostError);
 
   const next = await open();
-  const reloaded = await next.load(golden("mamba"), { tune: false });
+  const reloaded = await next.load(golden("mamba"), { tune: "off" });
   const fresh = await reloaded.session({ chunk: 8 });
   await fresh.prefill([1, 2, 3]);
   for await (const id of fresh.stream({ maxTokens: 3 })) expect(id).toBeLessThan(64);
@@ -43,13 +43,13 @@ test("a lost device rejects what is in flight and what comes later with one type
 
 test("weights, sessions and contexts past maxBytes are refused before they are allocated", async () => {
   const small = await open({ maxBytes: 50_000 });
-  await expect(small.load(golden("llama"), { tune: false })).rejects.toThrow(OutOfMemoryError);
+  await expect(small.load(golden("llama"), { tune: "off" })).rejects.toThrow(OutOfMemoryError);
   expect(total(small.memory())).toBe(0);
 
   const probe = await open();
-  const weights = total((await probe.load(golden("llama"), { tune: false })).loaded.machine.live());
+  const weights = total((await probe.load(golden("llama"), { tune: "off" })).loaded.machine.live());
   const engine = await open({ maxBytes: weights + 10_000 });
-  const model = await engine.load(golden("llama"), { tune: false });
+  const model = await engine.load(golden("llama"), { tune: "off" });
   await expect(model.session({ chunk: 64 })).rejects.toThrow(
     /a session of 1 streams of llama asks .* held, the limit/,
   );
@@ -59,9 +59,9 @@ test("weights, sessions and contexts past maxBytes are refused before they are a
 test("a context that does not fit says the longest that does, and what was there goes on", async () => {
   const probe = await open();
   const options = { chunk: 8 };
-  const needed = total(await (await probe.load(golden("llama"), { tune: false })).predict(options, 512));
+  const needed = total(await (await probe.load(golden("llama"), { tune: "off" })).predict(options, 512));
   const engine = await open({ maxBytes: needed });
-  const model = await engine.load(golden("llama"), { tune: false });
+  const model = await engine.load(golden("llama"), { tune: "off" });
   const session = await model.session(options);
   await session.prefill([1, 2, 3]);
   const held = total(engine.memory());
@@ -83,11 +83,11 @@ test("a checkpoint that does not fit its config leaves nothing allocated", async
     new File([JSON.stringify({ ...config, ...change })], "config.json"),
     new File([weights], "model.safetensors"),
   ];
-  await expect(engine.load(filesSource(files({ intermediate_size: 96 })), { tune: false })).rejects.toThrow(
+  await expect(engine.load(filesSource(files({ intermediate_size: 96 })), { tune: "off" })).rejects.toThrow(
     TensorError,
   );
   expect(total(engine.memory())).toBe(0);
-  await expect(engine.load(filesSource(files({ num_hidden_layers: 1 })), { tune: false })).rejects.toThrow(
+  await expect(engine.load(filesSource(files({ num_hidden_layers: 1 })), { tune: "off" })).rejects.toThrow(
     /layers\.1/,
   );
   expect(total(engine.memory())).toBe(0);
@@ -95,7 +95,7 @@ test("a checkpoint that does not fit its config leaves nothing allocated", async
 
 test("sessions refuse what they cannot do, in a sentence", async () => {
   const engine = await open();
-  const model = await engine.load(golden("gru"), { tune: false });
+  const model = await engine.load(golden("gru"), { tune: "off" });
   await expect(model.session({ streams: 0 })).rejects.toThrow(
     "streams is 0; a whole number from 1 is wanted",
   );
@@ -120,7 +120,7 @@ test("sessions refuse what they cannot do, in a sentence", async () => {
     await expect(first(options)).rejects.toThrow(message);
   }
   await expect(session.prefillLogits([1])).rejects.toThrow("allLogits");
-  const other = await (await engine.load(golden("lstm"), { tune: false })).session({ chunk: 8 });
+  const other = await (await engine.load(golden("lstm"), { tune: "off" })).session({ chunk: 8 });
   await expect(other.restore(await session.snapshot())).rejects.toThrow(
     "the snapshot is of 1 streams of gru, this session has 1 of lstm",
   );

@@ -43,7 +43,7 @@ describe("a search on this adapter", () => {
     const engine = await createEngine({ gpu, ...(maxBytes ? { maxBytes } : {}) });
     opened.push(engine);
     const model = await engine.load(directorySource(join(project, "models/checkpoints", name)), {
-      tune: false,
+      tune: "off",
     });
     return [engine, model];
   }
@@ -197,7 +197,7 @@ test(
         repetitions: 1,
         delaySeconds: 0,
         warmup: false,
-        tune: false,
+        tune: "off",
         seed: 1,
         maxBytes: null,
         fit: { context: 256, mostSeconds: 60, freeBytes: 16 * MiB },

@@ -206,7 +206,7 @@ describe("spelling", () => {
       runtime: "node",
       browser: "x",
       seed: 0,
-      tune: false,
+      tune: "off",
       delaySeconds: 0.5,
       output: "jsonl",
     });

@@ -69,7 +69,7 @@ describe("a cache of 19 pages, the last ones longer", () => {
       session.destroy();
       return { before, ids, after, capacity, positions };
     };
-    const gpuModel = await engine.random(config, 1, { tune: false });
+    const gpuModel = await engine.random(config, 1, { tune: "off" });
     const found = await run(gpuModel);
     const wanted = await run(await cpu.random(config, 1));
     expect(found.capacity).toBe(5120);

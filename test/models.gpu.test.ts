@@ -26,7 +26,7 @@ test("there are folders to verify", () => {
 
 test.each(folders)("%s", async (folder) => {
   const source = urlSource(new URL(`/${folder}/`, location.href));
-  const verdict = await verifyFolder(engine, cpu, source, { tune: false });
+  const verdict = await verifyFolder(engine, cpu, source, { tune: "off" });
   expect(verdict.reason).toBeNull();
   expect(verdict.ok).toBe(true);
   for (const found of [verdict.gpu, verdict.cpu]) {

@@ -24,7 +24,7 @@ const settings: Settings = {
   repetitions: 1,
   delaySeconds: 0,
   warmup: false,
-  tune: false,
+  tune: "off",
   seed: 1,
   maxBytes: null,
   build_commit: null,
@@ -173,7 +173,7 @@ describe("--quality", () => {
       const { gpu } = await dawnInNode();
       const engine = await createEngine({ gpu });
       const source = directorySource(join(checkpoints, folder));
-      const model = await engine.load(source, { tune: false });
+      const model = await engine.load(source, { tune: "off" });
       const told = JSON.parse(await readFile(join(checkpoints, folder, "training.json"), "utf8"));
       const validation = await ValidationText.open(model, await shippedText(), 0);
       const bits = await windowBits(model, validation);
@@ -209,7 +209,7 @@ describe("--quality", () => {
   test("a text too short is said", async () => {
     const { gpu } = await dawnInNode();
     const engine = await createEngine({ gpu });
-    const model = await engine.load(directorySource(join(checkpoints, "gru")), { tune: false });
+    const model = await engine.load(directorySource(join(checkpoints, "gru")), { tune: "off" });
     const subject = shippedSubject("gru", checkpoints);
     const found = await measureQuality({ model, subject }, "To be, or not to be", 16, async () => {});
     engine.destroy();

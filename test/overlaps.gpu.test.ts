@@ -14,8 +14,8 @@ let llama: Model;
 let weights: number;
 beforeAll(async () => {
   engine = await createEngine();
-  mamba = await engine.load(golden("mamba"), { tune: false });
-  llama = await engine.load(golden("llama"), { tune: false });
+  mamba = await engine.load(golden("mamba"), { tune: "off" });
+  llama = await engine.load(golden("llama"), { tune: "off" });
   weights = total(engine.memory());
 });
 afterAll(() => engine.destroy());
@@ -100,7 +100,7 @@ test("an empty prompt feeds nothing", async () => {
 test("a stream runs to the last token that fits, and a full one does not end the others", async () => {
   const options = { chunk: 8, streams: 2 };
   const limited = await createEngine({ maxBytes: total(await llama.predict(options, 256)) });
-  const model = await limited.load(golden("llama"), { tune: false });
+  const model = await limited.load(golden("llama"), { tune: "off" });
   const session = await model.session(options);
   await session.prefill([prompt(200), prompt(20)]);
   const run = async (b: number, maxTokens?: number) => {
@@ -116,7 +116,7 @@ test("a stream runs to the last token that fits, and a full one does not end the
 test("a prefill whose logits find no room has fed the chunk that it ran", async () => {
   const options = { chunk: 64, allLogits: true };
   const limited = await createEngine({ maxBytes: total(await mamba.predict(options)) + 4096 });
-  const model = await limited.load(golden("mamba"), { tune: false });
+  const model = await limited.load(golden("mamba"), { tune: "off" });
   const session = await model.session(options);
   await expect(session.prefillLogits(prompt(64))).rejects.toThrow("maxBytes");
   expect(session.positions).toEqual([64]);

@@ -48,9 +48,12 @@ test("a folder on disk runs in plain Node, without WebGPU", async () => {
 
 test("the README's lines pass a strict compiler that knows nothing of this project", async () => {
   const readme = await readFile(join(project, "README.md"), "utf8");
-  const [engine, , branches] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, lines]) => lines);
-  const node = 'import { directorySource } from "longtape/node";\nengine.load(directorySource("folder"));\n';
+  const [engine, , kept, branches] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, lines]) => lines);
+  const node =
+    'import { directorySource, verdictFile } from "longtape/node";\n' +
+    'engine.load(directorySource("folder"));\ncreateEngine({ verdicts: verdictFile() });\n';
   await writeFile(join(folder, "user.ts"), `${engine}${branches}${node}`);
+  await writeFile(join(folder, "kept.ts"), kept!);
   const tsc = join(project, "node_modules/typescript/bin/tsc");
   const flags = [
     "--noEmit",
@@ -63,7 +66,7 @@ test("the README's lines pass a strict compiler that knows nothing of this proje
     "--lib",
     "esnext,dom",
   ];
-  await run(process.execPath, [tsc, ...flags, "user.ts"], { cwd: folder });
+  await run(process.execPath, [tsc, ...flags, "user.ts", "kept.ts"], { cwd: folder });
 });
 
 test("whoever installs it gets no peer and no browser", async () => {

@@ -35,7 +35,7 @@ afterAll(() => {
 test("pages stop growing at what can be bound, and nothing else changes", async () => {
   const options = { streams: 2, chunk: 128 };
   const run = async (on: Engine) => {
-    const model = await on.random(config, 1, { tune: false });
+    const model = await on.random(config, 1, { tune: "off" });
     const session = await model.session(options);
     await session.prefill([prompt(4200), prompt(300)]);
     const logits = await session.logits();
@@ -61,7 +61,7 @@ test("pages stop growing at what can be bound, and nothing else changes", async 
 });
 
 test("what cannot be bound whatever the pages says the longest context that fits", async () => {
-  const model = await narrow.random(config, 1, { tune: false });
+  const model = await narrow.random(config, 1, { tune: "off" });
   // two streams' scores take 16 bytes a slot
   const session = await model.session({ streams: 2, chunk: 8 });
   await expect(session.reserve(10_000)).rejects.toThrow(
@@ -74,7 +74,7 @@ test("what cannot be bound whatever the pages says the longest context that fits
 });
 
 test("a cache that is cut off, or another model's, is no snapshot of this session", async () => {
-  const model = await engine.random(config, 1, { tune: false });
+  const model = await engine.random(config, 1, { tune: "off" });
   const session = await model.session({ chunk: 8 });
   await session.prefill(prompt(300));
   const snapshot = await session.snapshot();
@@ -97,10 +97,10 @@ test("a cache that is cut off, or another model's, is no snapshot of this sessio
 });
 
 test("two sessions opened at once do not both get the last room", async () => {
-  const model = await engine.random(config, 1, { tune: false });
+  const model = await engine.random(config, 1, { tune: "off" });
   const options = { chunk: 8 };
   const limited = await createEngine({ maxBytes: total(await model.predict(options)) + 1000 });
-  const small = await limited.random(config, 1, { tune: false });
+  const small = await limited.random(config, 1, { tune: "off" });
   const opened = await Promise.allSettled([small.session(options), small.session(options)]);
   expect(opened.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
   limited.destroy();

@@ -52,7 +52,7 @@ for (const name of ["mamba", "falcon-mamba", "linear-attention", "gla"]) {
     let model: Model;
     beforeAll(async () => {
       const source = urlSource(new URL(`/test/goldens/${name}/`, location.href));
-      model = await engine.load(source, { tune: false });
+      model = await engine.load(source, { tune: "off" });
     });
     afterAll(() => {
       model.destroy();

@@ -26,7 +26,7 @@ const cases = [
 
 describe.each(cases)("$name", ({ name, pattern, rule }) => {
   const load = (): Promise<Model> =>
-    engine.load(llama, { tune: false, overlay: { longtape_attention: pattern } });
+    engine.load(llama, { tune: "off", overlay: { longtape_attention: pattern } });
 
   test("chunks and steps, over the edge of a page, give the dense model's logits", async () => {
     const model = await load();

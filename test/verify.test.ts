@@ -110,7 +110,7 @@ test("a page of Chrome does the same, and calls a folder by its name", async () 
 test.each([
   [["--frob"], /^unknown option '--frob'/],
   [["--runtime", "moon"], /'--runtime <name>' argument 'moon' is invalid/],
-  [["--tune", "maybe"], /Wanted on or off/],
+  [["--tune", "maybe"], /choices are off, cached, full/],
 ])("%j is a wrong command line", async (args, message) => {
   const { code, out, err } = await run("verify", args);
   expect([code, out, err.trimEnd().split("\n").length]).toEqual([2, "", 1]);

@@ -2,11 +2,11 @@
 
 import { UsageError } from "../../engine/errors.ts";
 import type { AnyKernel, Cost, Sizes } from "../../engine/kernel.ts";
-import { layTree } from "../../engine/layout.ts";
 import { Ledger } from "../../engine/ledger.ts";
 import type { Machine, Run, VariantTable } from "../../engine/machine.ts";
-import type { Architecture, Model } from "../../engine/model.ts";
+import type { Architecture } from "../../engine/model.ts";
 import type { Plan } from "../../engine/plan.ts";
+import { sketch } from "../../engine/rehearsal.ts";
 import { Session } from "../../engine/session.ts";
 import type { Bytes } from "../../engine/tensor.ts";
 import { pieces } from "../fill.ts";
@@ -71,12 +71,6 @@ export interface Theory {
   workNs: number;
   dispatches: number;
 }
-
-/** A model without weights, for the ledger. */
-export const sketch = (architecture: Architecture, config: unknown, machine: Ledger): Model => {
-  const { tensors, storages } = layTree(architecture.weights(config), "weights", architecture.name);
-  return { architecture, config, machine, weights: tensors, storages, parameters: 0, hash: "", destroy() {} };
-};
 
 /** Tokens in the context before the clock starts. To generate takes logits, so one token is fed where none would be. */
 export const filled = ({ n_prompt, n_depth }: Pick<Test, "n_prompt" | "n_depth">): number =>

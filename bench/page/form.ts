@@ -1,5 +1,6 @@
 // The page's form: what it offers, what it asks for, and the address that brings the same choice back.
 
+import type { Tune } from "../../engine/tune.ts";
 import { colours } from "../charts.ts";
 import { benchArchs } from "../shipped.ts";
 import { CONFIG_FILE, checkpoint, type Subject, seeded, shippedSubject } from "../subject.ts";
@@ -22,7 +23,7 @@ export interface Choice {
   subjects: Subject[];
   tests: Test[];
   repetitions: number;
-  tune: boolean;
+  tune: Tune;
   picked: Map<string, File[]>;
 }
 
@@ -38,6 +39,7 @@ export class FormError extends Error {
 
 export class Form {
   readonly form = byId("form", HTMLFormElement);
+  readonly #tune = byId("tune", HTMLSelectElement);
   readonly #models = byId("models", HTMLElement);
   readonly #picked = new Map<string, File[]>();
 
@@ -57,8 +59,8 @@ export class Form {
     });
   }
 
-  set tune(on: boolean) {
-    this.#input("tune").checked = on;
+  set tune(tune: Tune) {
+    this.#tune.value = tune;
   }
 
   disable(running: boolean): void {
@@ -93,7 +95,7 @@ export class Form {
       subjects: chosen.map((name) => this.#subject(name)),
       tests,
       repetitions: repetitions[0]!,
-      tune: this.#input("tune").checked,
+      tune: this.#tune.value as Tune,
       picked: this.#picked,
     };
   }

@@ -2,6 +2,7 @@
 
 import { urlSource } from "../../models/source.ts";
 import { type JobName, jobs, type RequestOf } from "../jobs.ts";
+import { nodeVerdicts } from "./verdicts.ts";
 
 /** What crosses back: an error as data, since its class stays here. */
 export type Outcome = { result: unknown } | { error: { name: string; message: string; stack: string } };
@@ -25,7 +26,7 @@ here.startJob = async (name, request, folders) => {
   const told: Promise<void>[] = [];
   const job = jobs[name] as (...all: unknown[]) => Promise<unknown>;
   const host = {
-    engine: { powerPreference: "high-performance" },
+    engine: { powerPreference: "high-performance", verdicts: nodeVerdicts },
     source: (folder: string) => urlSource(`/folders/${folders[folder]}/`, folder),
   };
   try {

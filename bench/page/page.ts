@@ -83,7 +83,7 @@ async function findAdapter(): Promise<void> {
   place.className = found.software ? "notice" : "notice quiet";
   place.textContent = adapterText(found);
   // a race costs a software adapter more than it brings
-  form.tune = !found.software;
+  form.tune = found.software ? "off" : "cached";
   runButton.disabled = false;
 }
 
@@ -149,6 +149,9 @@ function take(run: Running, event: WorkerEvent): void {
       break;
     case "verdict":
       environment.verdicts.push(event.verdict);
+      break;
+    case "tuned":
+      environment.tuned.push(event.tuned);
       break;
     case "curve":
       environment.curves!.push(event.curve);
@@ -239,6 +242,7 @@ function environment(): Environment {
     limits: {},
     features: [],
     verdicts: [],
+    tuned: [],
     clock_quantum_ns: null,
     tab_hidden: document.hidden,
     seed: SEED,

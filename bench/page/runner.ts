@@ -8,6 +8,7 @@ import { Bench, type Facts, type Settings } from "../run.ts";
 import { type RuntimeEvent, TEXT_FILE } from "../runtime.ts";
 import type { Planned, Subject } from "../subject.ts";
 import type { Test } from "../tests.ts";
+import { nodeVerdicts } from "./verdicts.ts";
 
 export interface RunnerWindow {
   benchRunner: {
@@ -35,6 +36,7 @@ here.benchRunner = {
       source: urlSource,
       text: async () => (await fetch(`/models/checkpoints/${TEXT_FILE}`)).text(),
       resident: () => here.benchResident(),
+      verdicts: nodeVerdicts,
     };
     bench = await Bench.open(host, settings);
     return bench.facts();

@@ -1,6 +1,7 @@
 // The bench beside the page, not in it: references compute for whole seconds, and the page must still hear "stop". To
 // stop is to end this worker, and its device and memory with it.
 
+import { verdictDatabase } from "../../engine/verdictDatabase.ts";
 import { filesSource, urlSource } from "../../models/source.ts";
 import { Bench, type BenchEvent, type Facts, type Settings } from "../run.ts";
 import { TEXT_FILE } from "../runtime.ts";
@@ -34,6 +35,7 @@ addEventListener("message", async ({ data }: MessageEvent<WorkerRequest>) => {
           picked.has(folder) ? filesSource(picked.get(folder)!) : urlSource(folder, folder),
         text: async () => (await fetch(`/models/checkpoints/${TEXT_FILE}`)).text(),
         resident: async () => null,
+        verdicts: verdictDatabase(),
       },
       settings,
     );

@@ -127,6 +127,7 @@ export const race = {
   sizes: "B=1 T=64 E=256 N=16 R=8",
   variant: "channels",
   times_ns: { channels: 1.9e6, quad: 3e6, chunks: 3.8e6 },
+  kept: false,
 };
 /** The form that is parallel in time is. */
 export const parallelRace = { ...race, variant: "chunks", times_ns: { ...race.times_ns, chunks: 0.95e6 } };

@@ -12,10 +12,11 @@ export interface Ended {
   err: string;
 }
 
-/** `bench/<name>.ts` with these arguments. */
-export function start(name: string, args: readonly string[]): ChildProcess {
+/** `bench/<name>.ts` with these arguments, and this laid over the environment. */
+export function start(name: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   return spawn(process.execPath, ["--import", "tsx", join(project, `bench/${name}.ts`), ...args], {
     cwd: project,
+    env: { ...process.env, ...env },
   });
 }
 
@@ -28,8 +29,13 @@ export async function ended(child: ChildProcess): Promise<Ended> {
   return { code, out, err };
 }
 
-export function run(name: string, args: readonly string[], input = ""): Promise<Ended> {
-  const child = start(name, args);
+export function run(
+  name: string,
+  args: readonly string[],
+  input = "",
+  env: NodeJS.ProcessEnv = {},
+): Promise<Ended> {
+  const child = start(name, args, env);
   child.stdin!.end(input);
   return ended(child);
 }

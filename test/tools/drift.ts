@@ -29,7 +29,7 @@ const checkpoints = join(project, "models/checkpoints");
 const { gpu } = await dawnInNode();
 const engine = await createEngine({ gpu });
 const machine = engine.machine as GpuMachine;
-const model = await engine.load(directorySource(join(checkpoints, "linear-attention")), { tune: false });
+const model = await engine.load(directorySource(join(checkpoints, "linear-attention")), { tune: "off" });
 const fill = await fillFor(model, await readFile(join(checkpoints, TEXT_FILE), "utf8"), tokens, 0);
 const meter = (await DriftMeter.open(model))!;
 

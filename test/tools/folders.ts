@@ -48,5 +48,5 @@ export const sessionModels = [...models, ...hybrids];
 /** One of `sessionModels`. */
 export const loadModel = (engine: Engine, name: string, open: (golden: string) => Source): Promise<Model> =>
   hybrids.includes(name)
-    ? engine.random(smallHybrid(name), 1, { tune: false })
-    : engine.load(modelSource(name, open), { tune: false });
+    ? engine.random(smallHybrid(name), 1, { tune: "off" })
+    : engine.load(modelSource(name, open), { tune: "off" });
