@@ -133,6 +133,8 @@ export class Bench {
   readonly #settings: Settings;
   readonly #counter: Counter;
   #engine: Engine | null = null;
+  /** Did a race or a model compile pipelines on its device? */
+  #used = false;
   #roof: Roof | null = null;
 
   /** Throws AdapterError where there is no adapter. */
@@ -222,6 +224,7 @@ export class Bench {
       ...(this.#host.verdicts ? { verdicts: this.#host.verdicts } : {}),
     });
     this.#engine = engine;
+    this.#used = false;
     const { device } = engine.machine as GpuMachine;
     this.#roof ??= await this.#counter.paused(() => measureRoof(device, engine.adapter!.software));
     return engine;
@@ -256,6 +259,7 @@ export class Bench {
     if (types) {
       await step("as f32, to compare with");
       const model = await stored()(await this.#open());
+      this.#used = true;
       try {
         wide = await answers(model);
       } finally {
@@ -311,6 +315,7 @@ export class Bench {
     const started = performance.now();
     const tuned = { kept: 0, raced: 0 };
     if (tune !== "off") {
+      this.#used = true;
       await emit({ type: "step", test: null, what: "racing variants" });
       const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
       const contests = await usedBy(machine.variants, architecture, config, [
@@ -327,12 +332,13 @@ export class Bench {
     await emit({ type: "tuned", tuned: { model: subject.model, tune, ...tuned, race_ns } });
   }
 
-  /** An engine on a new device, where nothing is compiled yet: how long loading takes must not hang on what ran before. */
+  /** An engine on a device where nothing is compiled yet: how long loading takes must not hang on what ran before. */
   async #renew(): Promise<Engine> {
     const { variants } = (await this.#open()).machine;
-    this.close();
+    if (this.#used) this.close();
     const engine = await this.#open();
     engine.machine.variants.adopt(variants);
+    this.#used = true;
     return engine;
   }
 
