@@ -123,6 +123,20 @@ test("stop keeps the rows that are finished, and the page runs again", async () 
   expect(await rows().count()).toBe(2);
 });
 
+test("verdicts of a race stay in the browser: the next run takes them from there", async () => {
+  await openPage("?a=gru&p=8&n=0&d=0&r=1");
+  expect(await page.getByLabel("Kernel variants").inputValue()).toBe("off");
+  await page.getByLabel("Kernel variants").selectOption("cached");
+  const tuned = async () => {
+    await button("Run").click();
+    await finish();
+    return (await saved()).environment.tuned.map(({ tune, kept, raced }) => ({ tune, kept, raced }));
+  };
+  const [first] = await tuned();
+  expect(first!.raced).toBeGreaterThan(0);
+  expect(await tuned()).toEqual([{ tune: "cached", kept: first!.raced, raced: 0 }]);
+});
+
 test("a folder of one's own runs; one that is none says why", async () => {
   await openPage("?a=&p=8&n=2&d=0&r=1");
   await page.getByLabel("Your own checkpoint").setInputFiles(join(project, "test/goldens/mamba"));
