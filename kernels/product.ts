@@ -17,6 +17,8 @@ export interface Product {
 
 /** Rows of x that a thread multiplies with the tile of W it has loaded. */
 const block = (M: number) => Math.min(M, 8);
+/** Those that a quad shares: sixteen cost fewer loads a product, where they waste no more rows than eight. */
+const quadBlock = (M: number) => (M % 16 === 0 || M % 16 > 8 ? 16 : 8);
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, line: (i: number) => string, indent = "  ") =>
   range(n).map(line).join(`\n${indent}`);
@@ -37,7 +39,8 @@ export function productVariants({ weights, squares, finish }: Product): Record<s
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
   return {
-    // Lanes 0..3 hold consecutive tiles of W and share eight rows of x: each lane loads two, the quad passes them on.
+    // Lanes 0..3 hold consecutive tiles of W and share a block of rows of x: each lane loads a quarter of them, the quad
+    // passes them on.
     quad: {
       suits: "cpu",
       needs: ["subgroups"],
@@ -46,26 +49,28 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
       passes: [
         {
           workgroup: 16,
-          grid: ({ M, O }) => ceilDiv(roundUp(ceilDiv(O, 4), 4) * ceilDiv(M, 8), 16),
-          wgsl: `${main}
+          grid: ({ M, O }) => ceilDiv(roundUp(ceilDiv(O, 4), 4) * ceilDiv(M, quadBlock(M)), 16),
+          wgsl: ({ M }) => {
+            const rows = quadBlock(M);
+            const loads = rows / 4;
+            return `${main}
   let i = workgroupIndex(wg) * WG + lane;
   const QUADS = (O4 + 3u) / 4u;
   let o4 = (i / 4u % QUADS) * 4u + i % 4u;
-  let m = i / 4u / QUADS * 8u;
+  let m = i / 4u / QUADS * ${rows}u;
   let mine = min(o4, O4 - 1u);
-  let rowA = min(m + i % 4u, M - 1u) * I4;
-  let rowB = min(m + 4u + i % 4u, M - 1u) * I4;
-  ${declare(8)}
-  var squaresA = 0.0; var squaresB = 0.0;
+  ${each(loads, (j) => `let row${j} = min(m + ${4 * j}u + i % 4u, M - 1u) * I4; ${ifSquares(`var loaded${j} = 0.0;`)}`)}
+  ${declare(rows)}
   for (var k = 0u; k < I4; k++) {
-    ${load("mine", "k")} let a = x[rowA + k]; let b = x[rowB + k];
-    ${ifSquares("squaresA += dot(a, a); squaresB += dot(b, b);")}
-    ${each(4, (r) => `{ let v = quadBroadcast(a, ${r}u); ${accumulate(r, "v")} } { let v = quadBroadcast(b, ${r}u); ${accumulate(r + 4, "v")} }`, "    ")}
+    ${load("mine", "k")}
+    ${each(loads, (j) => `let x${j} = x[row${j} + k]; ${ifSquares(`loaded${j} += dot(x${j}, x${j});`)}`, "    ")}
+    ${each(rows, (r) => `{ let v = quadBroadcast(x${r >> 2}, ${r % 4}u); ${accumulate(r, "v")} }`, "    ")}
   }
-  ${ifSquares(each(4, (r) => `squares${r} = quadBroadcast(squaresA, ${r}u); squares${r + 4} = quadBroadcast(squaresB, ${r}u);`))}
+  ${ifSquares(each(rows, (r) => `squares${r} = quadBroadcast(loaded${r >> 2}, ${r % 4}u);`))}
   if (o4 >= O4) { return; }
-  ${each(8, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
-}`,
+  ${each(rows, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+}`;
+          },
         },
       ],
     },
