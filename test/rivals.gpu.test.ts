@@ -32,7 +32,7 @@ for (const { kernel, rival } of rivals) {
 
     test(`${rival} is no variant that models run`, () => {
       const ours = allKernels.find(({ name }) => name === kernel.name);
-      expect(Object.keys(ours!.variants)).toEqual(
+      expect(Object.keys(ours?.variants ?? {})).toEqual(
         Object.keys(kernel.variants).filter((name) => name !== rival),
       );
     });

@@ -1,8 +1,9 @@
 // Kernels as others write them, to compare ours with. Each is one more variant of a kernel of ours, and so shares its
-// bindings, layouts, reference and cases; what models run never names it.
+// bindings, layouts, reference and cases; or, where that would lend it what it does not have, a kernel of its own with
+// the reference and cases of ours. What models run never names it.
 
 import { cursorWgsl } from "../../engine/cursor.ts";
-import type { AnyKernel, Variant } from "../../engine/kernel.ts";
+import { type AnyKernel, defineKernel, read, type Variant, write } from "../../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import { linear } from "../../kernels/linear.ts";
 import { linearAttention } from "../../kernels/linearAttention.ts";
@@ -30,8 +31,47 @@ const addUp = (...arrays: string[]) => `workgroupBarrier();
       workgroupBarrier();
     }`;
 
-/** A thread an output. A row of W is every fourth float of a row of tiles. */
-const plain: Variant<"M" | "I" | "O" | "eps"> = {
+/**
+ * A thread an output, as introductions to WebGPU and small libraries write it (the naive kernels of surfgrad, and of
+ * Chrome's "Get started with GPU compute"): rows of both matrices, 8x8 threads, sizes that are known when it runs, and so
+ * arrays without a size.
+ */
+export const plainLinear = defineKernel({
+  name: "plainLinear",
+  consts: [],
+  params: ["M", "I", "O"],
+  scalars: ["eps"],
+  bindings: { w: read("f32", "O", "I"), x: read("f32", "M", "I"), y: write("f32", "M", "O") },
+  variants: {
+    plain: {
+      suits: "any",
+      passes: [
+        {
+          workgroup: 64,
+          grid: ({ M, O }) => [ceilDiv(M, 8), ceilDiv(O, 8)],
+          wgsl: `
+fn padded(columns: u32) -> u32 { return (columns + 3u) / 4u * 4u; }
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let m = id.x;
+  let o = id.y;
+  if (m >= params.M || o >= params.O) { return; }
+  let stride = padded(params.I);
+  var sum = 0.0;
+  for (var i = 0u; i < params.I; i++) { sum += x[m * stride + i] * w[o * stride + i]; }
+  y[m * padded(params.O) + o] = sum;
+}`,
+        },
+      ],
+    },
+  },
+  reference: (tensors, sizes) => linear({}).reference(tensors, sizes),
+  flops: linear({}).flops,
+  cases: linear({}).cases,
+});
+
+/** The same with its sizes compiled in, on our tiles: a row of W is every fourth float of a row of tiles. */
+const sizedPlain: Variant<"M" | "I" | "O" | "eps"> = {
   suits: "any",
   views: { w: "f32" },
   passes: [
@@ -156,7 +196,8 @@ const against = (kernel: AnyKernel, rival: string, variant: Variant): Rival => (
 });
 
 export const rivals: readonly Rival[] = [
-  against(linear({}), "plain", plain),
+  { kernel: plainLinear, rival: "plain" },
+  against(linear({}), "sizedPlain", sizedPlain),
   against(selectiveScan, "tree", scanTree),
   against(linearAttention(recurrence), "tree", attentionTree),
 ];
