@@ -18,7 +18,7 @@ export interface Product {
 /** Rows of x that a thread multiplies with the tile of W it has loaded. */
 const block = (M: number) => Math.min(M, 8);
 /** Those that a quad shares: sixteen cost fewer loads a product, where they waste no more rows than eight. */
-const quadBlock = (M: number) => (M % 16 === 0 || M % 16 > 8 ? 16 : 8);
+export const quadBlock = (M: number) => (M % 16 === 0 || M % 16 > 8 ? 16 : 8);
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, line: (i: number) => string, indent = "  ") =>
   range(n).map(line).join(`\n${indent}`);

@@ -1,7 +1,8 @@
 // What the variants of the selective scan over many tokens share.
 
-import { type Pass, share } from "../../engine/kernel.ts";
-import { ceilDiv } from "../../engine/tensor.ts";
+import { type Pass, type Sizes, share } from "../../engine/kernel.ts";
+import { ceilDiv, roundUp } from "../../engine/tensor.ts";
+import { quadBlock } from "../product.ts";
 import type { Letter } from "../selectiveScan.ts";
 
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
@@ -25,12 +26,22 @@ fn silu(v: ${type}) -> ${type} { return v / (1.0 + exp(-max(v, ${type}(-80.0))))
 export const main = `@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
-/** The time steps of all tokens: a thread owns four channels of eight tokens. */
-export const timeSteps = (workgroup: number): Pass<Letter> => ({
-  workgroup,
-  grid: ({ B, T, E }) => ceilDiv(ceilDiv(E, 4) * ceilDiv(B * T, 8), workgroup),
-  writes: ["dt"],
-  wgsl: `${softplusWgsl("vec4f")}
+/**
+ * The time steps of all tokens: a thread owns four channels of a block of tokens. With `shared`, lanes 0..3 load a
+ * quarter each of what they multiply by, as in `product.ts`.
+ */
+export const timeSteps = (workgroup: number, shared = false): Pass<Letter> => {
+  const tokens = ({ B, T }: Sizes<"B" | "T">) => (shared ? quadBlock(B * T) : 8);
+  return {
+    workgroup,
+    grid: (s) => ceilDiv(roundUp(ceilDiv(s.E, 4), 4) * ceilDiv(s.B * s.T, tokens(s)), workgroup),
+    writes: ["dt"],
+    wgsl: (s) => {
+      const block = tokens(s);
+      const loads = shared ? block / 4 : block;
+      const first = (j: number) => (shared ? `${4 * j}u + i % 4u` : `${j}u`);
+      const value = (j: number) => (shared ? `quadBroadcast(r${j >> 2}, ${j % 4}u)` : `r${j}`);
+      return `${softplusWgsl("vec4f")}
 fn put(m: u32, e4: u32, v: vec4f) {
   if (m >= B * T) { return; }
   let at = (m * E4 + e4) * 4u;
@@ -39,20 +50,26 @@ fn put(m: u32, e4: u32, v: vec4f) {
 }
 ${main}
   let i = workgroupIndex(wg) * WG + lane;
-  let e4 = i % E4;
-  let m = i / E4 * 8u;
-  if (m >= B * T) { return; }
+  const QUADS = (E4 + 3u) / 4u;
+  let e4 = (i / 4u % QUADS) * 4u + i % 4u;
+  let m = i / 4u / QUADS * ${block}u;
+  let mine = min(e4, E4 - 1u);
   let bias = vec4f(${range(4)
-    .map((j) => `biasD[e4 * 4u + ${j}u]`)
+    .map((j) => `biasD[mine * 4u + ${j}u]`)
     .join(", ")});
-  ${each(8, (j) => `let row${j} = min(m + ${j}u, B * T - 1u) * P4; var sum${j} = bias;`)}
+  ${each(loads, (j) => `let row${j} = min(m + ${first(j)}, B * T - 1u) * P4;`)}
+  ${each(block, (j) => `var sum${j} = bias;`)}
   for (var k = 0u; k < R4; k++) {
-    let tile = wDtTile(e4, k);
-    ${each(8, (j) => `sum${j} += tile * rbc[row${j} + k];`, "    ")}
+    let tile = wDtTile(mine, k);
+    ${each(loads, (j) => `let r${j} = rbc[row${j} + k];`, "    ")}
+    ${each(block, (j) => `sum${j} += tile * ${value(j)};`, "    ")}
   }
-  ${each(8, (j) => `put(m + ${j}u, e4, sum${j});`)}
-}`,
-});
+  if (e4 >= E4) { return; }
+  ${each(block, (j) => `put(m + ${j}u, e4, sum${j});`)}
+}`;
+    },
+  };
+};
 export const timeScratch = { dt: ["B", "T", "E"] } as const;
 
 /** Tokens that a thread walks over where time is cut into chunks. */

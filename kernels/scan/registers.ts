@@ -108,7 +108,7 @@ export const serial = (shared: boolean): Variant<Letter> => ({
   when: ({ T, N }) => T > 1 && N <= 16,
   views: { rbc: "vec4f" },
   scratch: timeScratch,
-  passes: [timeSteps(16), walk("whole", shared, 16)],
+  passes: [timeSteps(16, shared), walk("whole", shared, 16)],
 });
 
 /** All chunks at once, twice, with a short serial pass between; with `shared` in workgroups too small for a GPU. */
@@ -119,7 +119,7 @@ export const chunked = (shared: boolean, workgroup: number): Variant<Letter> => 
   views: { rbc: "vec4f" },
   scratch: { ...timeScratch, states: ["B", chunks, "N", "E"], elapsed: ["B", chunks, "E"] },
   passes: [
-    timeSteps(workgroup),
+    timeSteps(workgroup, shared),
     walk("ends", shared, workgroup),
     link(workgroup),
     walk("outputs", shared, workgroup),
