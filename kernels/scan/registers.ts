@@ -15,15 +15,17 @@ import { CHUNK, chunks, each, main, range, siluWgsl, timeScratch, timeSteps, xyz
  */
 type Part = "whole" | "ends" | "outputs";
 
-/** With `shared`, lanes 0..3 load a quarter each of a token's B and C, and the quad passes it on. */
+/** With `shared`, lanes 0..3 load a quarter each of a token's B and C, the quad passes it on, and a thread owns two channels. */
 function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
   const outputs = part !== "ends";
+  const channels = shared ? 2 : 1;
   return {
     workgroup,
-    grid: ({ B, T, E }) => [ceilDiv(E, workgroup), part === "whole" ? 1 : ceilDiv(T, CHUNK), B],
+    grid: ({ B, T, E }) => [ceilDiv(E, workgroup * channels), part === "whole" ? 1 : ceilDiv(T, CHUNK), B],
     ...(part === "ends" ? { writes: ["states", "elapsed"] } : {}),
     wgsl: ({ N }) => {
       const quads = ceilDiv(N, 4);
+      const owned = (line: (c: number) => string, indent = "  ") => each(channels, line, indent);
       // what lies past the last state is another column, or padding
       const mask = N % 4 === 0 ? "" : ` * vec4f(${range(4).map((i) => (i < N % 4 ? 1 : 0))})`;
       const masked = (name: string, j: number) => `${name}${j}${j === quads - 1 ? mask : ""}`;
@@ -35,39 +37,59 @@ function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
           : range(quads)
               .map((j) => `let ${name}${j} = rbc[row * P4 + ${first} + ${j}u];`)
               .join(" ");
-      const state = (n: number) =>
+      const at = (row: string, c: number) => `(${row}) * E4 * 4u + e${c}`;
+      const state = (n: number, c: number) =>
         part === "whole"
-          ? `h[(b * N + ${n}u) * E4 * 4u + e]`
-          : `states[((b * CHUNKS + wg.y) * N + ${n}u) * E4 * 4u + e]`;
-      const next = (j: number) => `h${j} = exp(step * a${j}) * h${j} + step * x * ${masked("b", j)};`;
+          ? `h[${at(`b * N + ${n}u`, c)}]`
+          : `states[${at(`(b * CHUNKS + wg.y) * N + ${n}u`, c)}]`;
+      const next = (j: number, c: number) =>
+        `h${c}${j} = exp2(step * a${c}${j}) * h${c}${j} + input * ${masked("b", j)};`;
+      const first = (n: number, c: number) => {
+        const [j, i] = [n >> 2, xyzw(n)];
+        return `a${c}${j}.${i} = LOG2E * a[${at(`${n}u`, c)}];${outputs ? ` h${c}${j}.${i} = ${state(n, c)};` : ""}`;
+      };
       return `${cursorWgsl}${siluWgsl("f32")}
 const CHUNKS = ${part === "whole" ? 1 : `(T + ${CHUNK - 1}u) / ${CHUNK}`}u;
 const TOKENS = ${part === "whole" ? "T" : `${CHUNK}u`};
+const LOG2E = ${Math.LOG2E};
 ${main}
-  let e = min(wg.x * WG + lane, E - 1u);
-  let mine = wg.x * WG + lane < E;
   let b = wg.z;
-  ${each(quads, (j) => `var a${j} = vec4f(); var h${j} = vec4f();`)}
-  ${each(N, (n) => `a${n >> 2}.${xyzw(n)} = a[${n}u * E4 * 4u + e];${outputs ? ` h${n >> 2}.${xyzw(n)} = ${state(n)};` : ""}`)}
-  ${outputs ? "let D = biasD[E4 * 4u + e];" : "var sum = 0.0;"}
+  ${owned((c) => `let mine${c} = (wg.x * ${channels}u + ${c}u) * WG + lane; let e${c} = min(mine${c}, E - 1u);`)}
+  ${owned((c) => each(quads, (j) => `var a${c}${j} = vec4f(); var h${c}${j} = vec4f();`))}
+  ${owned((c) => each(N, (n) => first(n, c)))}
+  ${owned((c) => (outputs ? `let D${c} = biasD[${at("1u", c)}];` : `var sum${c} = 0.0;`))}
   let end = min(count(b), (wg.y + 1u) * TOKENS);
   for (var t = wg.y * TOKENS; t < end; t++) {
     let row = b * T + t;
     ${load("b", "R4")}
     ${outputs ? load("c", "R4 + N4") : ""}
-    let step = dt[row * E4 * 4u + e];
-    let x = u[row * E4 * 4u + e];
-    ${
-      outputs
-        ? `var y = D * x;
-    ${each(quads, (j) => `${next(j)} y += dot(h${j}, c${j});`, "    ")}
-    if (mine) { u[row * E4 * 4u + e] = y * silu(xz[(row * X4 + E4) * 4u + e]); }`
-        : `sum += step;
-    ${each(quads, next, "    ")}`
-    }
+    ${owned(
+      (c) => `{
+      let step = dt[${at("row", c)}];
+      let x = u[${at("row", c)}];
+      let input = step * x;
+      ${
+        outputs
+          ? `var y = D${c} * x;
+      ${each(quads, (j) => `${next(j, c)} y += dot(h${c}${j}, c${j});`, "      ")}
+      if (mine${c} < E) { u[${at("row", c)}] = y * silu(xz[(row * X4 + E4) * 4u + e${c}]); }`
+          : `sum${c} += step;
+      ${each(quads, (j) => next(j, c), "      ")}`
+      }
+    }`,
+      "    ",
+    )}
   }
-  ${part === "outputs" ? "" : `if (!mine) { return; }\n  ${each(N, (n) => `${state(n)} = h${n >> 2}.${xyzw(n)};`)}`}
-  ${part === "ends" ? "elapsed[(b * CHUNKS + wg.y) * E4 * 4u + e] = sum;" : ""}
+  ${
+    part === "outputs"
+      ? ""
+      : owned(
+          (c) => `if (mine${c} < E) {
+    ${each(N, (n) => `${state(n, c)} = h${c}${n >> 2}.${xyzw(n)};`, "    ")}
+    ${part === "ends" ? `elapsed[${at("b * CHUNKS + wg.y", c)}] = sum${c};` : ""}
+  }`,
+        )
+  }
 }`;
     },
   };
