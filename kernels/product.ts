@@ -3,6 +3,7 @@
 
 import type { Sizes, Variant } from "../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../engine/tensor.ts";
+import { swapped, swappedLane } from "./quad.ts";
 
 type Letter = "M" | "I" | "O" | "eps";
 
@@ -39,8 +40,8 @@ export function productVariants({ weights, squares, finish }: Product): Record<s
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
   return {
-    // Lanes 0..3 hold consecutive tiles of W and share a block of rows of x: each lane loads a quarter of them, the quad
-    // passes them on.
+    // Lanes 0..3 hold consecutive tiles of W and share a block of rows of x: each lane loads a quarter of them, and gets the
+    // others by swapping.
     quad: {
       suits: "cpu",
       needs: ["subgroups"],
@@ -53,22 +54,23 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
           wgsl: ({ M }) => {
             const rows = quadBlock(M);
             const loads = rows / 4;
+            const owner = (r: number) => `m + ${r - (r % 4)}u + ${swappedLane(r % 4)}`;
             return `${main}
   let i = workgroupIndex(wg) * WG + lane;
   const QUADS = (O4 + 3u) / 4u;
   let o4 = (i / 4u % QUADS) * 4u + i % 4u;
   let m = i / 4u / QUADS * ${rows}u;
   let mine = min(o4, O4 - 1u);
-  ${each(loads, (j) => `let row${j} = min(m + ${4 * j}u + i % 4u, M - 1u) * I4; ${ifSquares(`var loaded${j} = 0.0;`)}`)}
+  ${each(loads, (j) => `let row${j} = min(${owner(4 * j)}, M - 1u) * I4; ${ifSquares(`var loaded${j} = 0.0;`)}`)}
   ${declare(rows)}
   for (var k = 0u; k < I4; k++) {
     ${load("mine", "k")}
     ${each(loads, (j) => `let x${j} = x[row${j} + k]; ${ifSquares(`loaded${j} += dot(x${j}, x${j});`)}`, "    ")}
-    ${each(rows, (r) => `{ let v = quadBroadcast(x${r >> 2}, ${r % 4}u); ${accumulate(r, "v")} }`, "    ")}
+    ${each(rows, (r) => `{ let v = ${swapped(`x${r >> 2}`, r % 4)}; ${accumulate(r, "v")} }`, "    ")}
   }
-  ${ifSquares(each(rows, (r) => `squares${r} = quadBroadcast(loaded${r >> 2}, ${r % 4}u);`))}
+  ${ifSquares(each(rows, (r) => `squares${r} = ${swapped(`loaded${r >> 2}`, r % 4)};`))}
   if (o4 >= O4) { return; }
-  ${each(rows, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+  ${each(rows, (r) => `{ let row = ${owner(r)}; if (row < M) { finish(${sums(r)}, squares${r}, row, o4); } }`)}
 }`;
           },
         },

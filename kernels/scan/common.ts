@@ -3,6 +3,7 @@
 import { type Pass, type Sizes, share } from "../../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import { quadBlock } from "../product.ts";
+import { swapped, swappedLane } from "../quad.ts";
 import type { Letter } from "../selectiveScan.ts";
 
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
@@ -39,8 +40,8 @@ export const timeSteps = (workgroup: number, shared = false): Pass<Letter> => {
     wgsl: (s) => {
       const block = tokens(s);
       const loads = shared ? block / 4 : block;
-      const first = (j: number) => (shared ? `${4 * j}u + i % 4u` : `${j}u`);
-      const value = (j: number) => (shared ? `quadBroadcast(r${j >> 2}, ${j % 4}u)` : `r${j}`);
+      const owner = (j: number) => (shared ? `m + ${j - (j % 4)}u + ${swappedLane(j % 4)}` : `m + ${j}u`);
+      const value = (j: number) => (shared ? swapped(`r${j >> 2}`, j % 4) : `r${j}`);
       return `${softplusWgsl("vec4f")}
 fn put(m: u32, e4: u32, v: vec4f) {
   if (m >= B * T) { return; }
@@ -57,7 +58,7 @@ ${main}
   let bias = vec4f(${range(4)
     .map((j) => `biasD[mine * 4u + ${j}u]`)
     .join(", ")});
-  ${each(loads, (j) => `let row${j} = min(m + ${first(j)}, B * T - 1u) * P4;`)}
+  ${each(loads, (j) => `let row${j} = min(${owner(shared ? 4 * j : j)}, B * T - 1u) * P4;`)}
   ${each(block, (j) => `var sum${j} = bias;`)}
   for (var k = 0u; k < R4; k++) {
     let tile = wDtTile(mine, k);
@@ -65,7 +66,7 @@ ${main}
     ${each(block, (j) => `sum${j} += tile * ${value(j)};`, "    ")}
   }
   if (e4 >= E4) { return; }
-  ${each(block, (j) => `put(m + ${j}u, e4, sum${j});`)}
+  ${each(block, (j) => `put(${owner(j)}, e4, sum${j});`)}
 }`;
     },
   };
