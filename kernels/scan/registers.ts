@@ -6,6 +6,7 @@
 import { cursorWgsl } from "../../engine/cursor.ts";
 import type { Pass, Variant } from "../../engine/kernel.ts";
 import { ceilDiv } from "../../engine/tensor.ts";
+import { swapped, swappedLane } from "../quad.ts";
 import type { Letter } from "../selectiveScan.ts";
 import { CHUNK, chunks, each, main, range, siluWgsl, timeScratch, timeSteps, xyzw } from "./common.ts";
 
@@ -15,7 +16,10 @@ import { CHUNK, chunks, each, main, range, siluWgsl, timeScratch, timeSteps, xyz
  */
 type Part = "whole" | "ends" | "outputs";
 
-/** With `shared`, lanes 0..3 load a quarter each of a token's B and C, the quad passes it on, and a thread owns two channels. */
+/**
+ * With `shared`, a thread owns two channels, and lanes 0..3 load a quarter each of a token's B and C and swap them, so that
+ * each lane holds its channels' states in an order of its own.
+ */
 function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
   const outputs = part !== "ends";
   const channels = shared ? 2 : 1;
@@ -24,39 +28,54 @@ function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
     grid: ({ B, T, E }) => [ceilDiv(E, workgroup * channels), part === "whole" ? 1 : ceilDiv(T, CHUNK), B],
     ...(part === "ends" ? { writes: ["states", "elapsed"] } : {}),
     wgsl: ({ N }) => {
-      const quads = ceilDiv(N, 4);
+      const least = ceilDiv(N, 4);
+      // lanes that swap are two or four
+      const quads = shared && least === 3 ? 4 : least;
+      const full = N === 4 * quads;
       const owned = (line: (c: number) => string, indent = "  ") => each(channels, line, indent);
-      // what lies past the last state is another column, or padding
-      const mask = N % 4 === 0 ? "" : ` * vec4f(${range(4).map((i) => (i < N % 4 ? 1 : 0))})`;
-      const masked = (name: string, j: number) => `${name}${j}${j === quads - 1 ? mask : ""}`;
       const load = (name: string, first: string) =>
         shared
-          ? `let ${name} = rbc[row * P4 + ${first} + min(lane % 4u, N4 - 1u)]; ${range(quads)
-              .map((j) => `let ${name}${j} = quadBroadcast(${name}, ${j}u);`)
+          ? `let ${name} = rbc[row * P4 + ${first} + min(quad0, N4 - 1u)]; ${range(quads)
+              .map((j) => `let ${name}${j} = ${swapped(name, j)};`)
               .join(" ")}`
           : range(quads)
               .map((j) => `let ${name}${j} = rbc[row * P4 + ${first} + ${j}u];`)
               .join(" ");
       const at = (row: string, c: number) => `(${row}) * E4 * 4u + e${c}`;
-      const state = (n: number, c: number) =>
+      const state = (n: string, c: number) =>
         part === "whole"
-          ? `h[${at(`b * N + ${n}u`, c)}]`
-          : `states[${at(`(b * CHUNKS + wg.y) * N + ${n}u`, c)}]`;
+          ? `h[${at(`b * N + ${n}`, c)}]`
+          : `states[${at(`(b * CHUNKS + wg.y) * N + ${n}`, c)}]`;
+      /** A line for each state of a channel that there is. */
+      const eachState = (line: (n: string, j: number, i: string) => string, indent: string) =>
+        each(
+          4 * quads,
+          (k) => {
+            const n = `quad${k >> 2} * 4u + ${k % 4}u`;
+            return `${full ? "" : `if (${n} < N) `}{ ${line(`(${n})`, k >> 2, xyzw(k))} }`;
+          },
+          indent,
+        );
+      // what lies past the last state is another column, or padding
       const next = (j: number, c: number) =>
-        `h${c}${j} = exp2(step * a${c}${j}) * h${c}${j} + input * ${masked("b", j)};`;
-      const first = (n: number, c: number) => {
-        const [j, i] = [n >> 2, xyzw(n)];
-        return `a${c}${j}.${i} = LOG2E * a[${at(`${n}u`, c)}];${outputs ? ` h${c}${j}.${i} = ${state(n, c)};` : ""}`;
-      };
+        `h${c}${j} = exp2(step * a${c}${j}) * h${c}${j} + input * b${j}${full ? "" : ` * there${j}`};`;
       return `${cursorWgsl}${siluWgsl("f32")}
 const CHUNKS = ${part === "whole" ? 1 : `(T + ${CHUNK - 1}u) / ${CHUNK}`}u;
 const TOKENS = ${part === "whole" ? "T" : `${CHUNK}u`};
 const LOG2E = ${Math.LOG2E};
 ${main}
   let b = wg.z;
+  ${each(quads, (j) => `let quad${j} = ${shared ? `(${swappedLane(j)}) % ${quads}u` : `${j}u`};`)}
+  ${full ? "" : each(quads, (j) => `let there${j} = select(vec4f(), vec4f(1.0), quad${j} * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(N));`)}
   ${owned((c) => `let mine${c} = (wg.x * ${channels}u + ${c}u) * WG + lane; let e${c} = min(mine${c}, E - 1u);`)}
   ${owned((c) => each(quads, (j) => `var a${c}${j} = vec4f(); var h${c}${j} = vec4f();`))}
-  ${owned((c) => each(N, (n) => first(n, c)))}
+  ${owned((c) =>
+    eachState(
+      (n, j, i) =>
+        `a${c}${j}.${i} = LOG2E * a[${at(n, c)}];${outputs ? ` h${c}${j}.${i} = ${state(n, c)};` : ""}`,
+      "  ",
+    ),
+  )}
   ${owned((c) => (outputs ? `let D${c} = biasD[${at("1u", c)}];` : `var sum${c} = 0.0;`))}
   let end = min(count(b), (wg.y + 1u) * TOKENS);
   for (var t = wg.y * TOKENS; t < end; t++) {
@@ -85,7 +104,7 @@ ${main}
       ? ""
       : owned(
           (c) => `if (mine${c} < E) {
-    ${each(N, (n) => `${state(n, c)} = h${c}${n >> 2}.${xyzw(n)};`, "    ")}
+    ${eachState((n, j, i) => `${state(n, c)} = h${c}${j}.${i};`, "    ")}
     ${part === "ends" ? `elapsed[${at("b * CHUNKS + wg.y", c)}] = sum${c};` : ""}
   }`,
         )
