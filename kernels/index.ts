@@ -18,13 +18,12 @@ import { lastRow } from "./lastRow.ts";
 import { linears } from "./linear.ts";
 import { linearAttentions } from "./linearAttention.ts";
 import { lstmCell } from "./lstmCell.ts";
+import { qkvRopes } from "./qkvRope.ts";
 import { ringStores } from "./ringStore.ts";
 import { rmsNorm } from "./rmsNorm.ts";
-import { ropes } from "./rope.ts";
 import { sample } from "./sample.ts";
 import { segmentNorms } from "./segmentNorm.ts";
 import { selectiveScan } from "./selectiveScan.ts";
-import { sinkRope } from "./sinkRope.ts";
 
 export const allKernels: readonly AnyKernel[] = [
   advance,
@@ -43,13 +42,12 @@ export const allKernels: readonly AnyKernel[] = [
   ...linearAttentions,
   ...linears,
   lstmCell,
+  ...qkvRopes,
   ...ringStores,
   rmsNorm,
-  ...ropes,
   sample,
   ...segmentNorms,
   selectiveScan,
-  sinkRope,
 ];
 
 /** Tiles that models may store as another type: weights and caches. A chunk's own keys and values are scratch. */

@@ -5,7 +5,8 @@ import type { Sizes, Variant } from "../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../engine/tensor.ts";
 import { swapped, swappedLane } from "./quad.ts";
 
-type Letter = "M" | "I" | "O" | "eps";
+//   M rows of x   I input features   O output features
+export type ProductLetter = "M" | "I" | "O";
 
 export interface Product {
   /** Bindings of the matrices. */
@@ -24,7 +25,11 @@ const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, line: (i: number) => string, indent = "  ") =>
   range(n).map(line).join(`\n${indent}`);
 
-export function productVariants({ weights, squares, finish }: Product): Record<string, Variant<Letter>> {
+export function productVariants({
+  weights,
+  squares,
+  finish,
+}: Product): Record<"quad" | "tiles" | "workgroup" | "shared", Variant<ProductLetter>> {
   const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
   const ifSquares = (code: string) => (squares ? code : "");
   const sums = (row: number | string) => weights.map((w) => `${w}Sum${row}`).join(", ");

@@ -228,9 +228,9 @@ ${head}
     squares: false,
     finish: "fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { sums[m * O4 + o4] = sum + bias[o4]; }",
   });
-  const productSizes = ({ B, T, I, H }: S) => ({ M: B * T, I, O: 4 * G * ceilDiv(H, 4), eps: 0 });
-  const inputs = (name: "quad" | "tiles" | "workgroup" | "shared"): Pass<CellLetter> => {
-    const pass = products[name]!.passes[0]!;
+  const productSizes = ({ B, T, I, H }: S) => ({ M: B * T, I, O: 4 * G * ceilDiv(H, 4) });
+  const inputs = (name: keyof typeof products): Pass<CellLetter> => {
+    const pass = products[name].passes[0]!;
     const page = { PAGE: 0, PAGES: 0 };
     return {
       workgroup: (s) => workgroupSize(pass, productSizes(s)),

@@ -2,7 +2,7 @@
 // with or without the stream's first tokens before it.
 //
 //   B streams   T tokens in the chunk   H query heads   K key and value heads   D size of a head
-//   J columns of [q, k, v]   Y columns of the heads' outputs   N slots of the paged cache
+//   O rows of [q, k, v]'s weights   Y columns of the heads' outputs   N slots of the paged cache
 //   W slots of the ring, or the window or stride of pages of which a query sees a part   S sinks
 
 import { ShapeError } from "../engine/errors.ts";
@@ -11,23 +11,32 @@ import type { Recorder } from "../engine/plan.ts";
 import { rows, type Spec, type Tensor, tiles } from "../engine/tensor.ts";
 import { isSparse, sinkSlots } from "../kernels/attention/cache.ts";
 import { attention, headColumns } from "../kernels/attention.ts";
+import { qkvRope } from "../kernels/qkvRope.ts";
 import { ringStore } from "../kernels/ringStore.ts";
-import { rope } from "../kernels/rope.ts";
-import { sinkRope } from "../kernels/sinkRope.ts";
 import type { AttentionSizes, Pattern } from "./configs.ts";
 
 export const headLetters = ({ heads: H, kvHeads: K, headDim: D }: AttentionSizes) => ({
   H,
   K,
   D,
-  J: (H + 2 * K) * D,
+  O: (H + 2 * K) * D,
   Y: headColumns({ H, D }).Y,
+});
+
+/** Letters of the product that gives queries, keys and values. */
+const productLetters = (c: AttentionSizes, { B, T }: Chunk) => ({
+  M: B * T,
+  I: c.hidden,
+  O: headLetters(c).O,
+  eps: c.eps,
 });
 
 /** What stands around the cache of one layer. */
 interface Attended {
   cursor: Tensor;
-  qkv: Tensor;
+  /** The weights of queries, keys and values, and what they are multiplied with. */
+  w: Tensor;
+  x: Tensor;
   /** The rotary tables; absent where the model has no positional encoding. */
   coarse?: Tensor | undefined;
   fine?: Tensor | undefined;
@@ -43,7 +52,7 @@ export interface Cache {
   state(c: AttentionSizes, B: number): Carried;
   /** The chunk's own keys and values, where the cache takes them in only afterwards. */
   chunk(c: AttentionSizes, chunk: Chunk): Spec | undefined;
-  /** q, k and v from `qkv`, the cache brought up to date, and y. */
+  /** q, k and v, the cache brought up to date, and y. */
   attend(
     m: Recorder,
     c: AttentionSizes,
@@ -77,15 +86,16 @@ const paged = (pattern: "full" | "materialised" | "local" | "strided"): Cache =>
   queries: plainQueries,
   state: ({ kvHeads: K, headDim: D }, B) => pagedKv(3, tiles(2, B, K, 0, D)),
   chunk: () => undefined,
-  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, _, { B, T }) {
-    const { H, K, D, J, Y } = headLetters(c);
+  attend(m, c, { cursor, w, x, coarse, fine, q, y }, carried, _, { B, T }) {
+    const { H, K, D, Y } = headLetters(c);
     const { W } = patternLetters(c);
     const sizes = { B, T, H, K, D, N: 0 };
-    const heads = { cursor, qkv, q, kv: carried };
+    const product = { ...sizes, ...productLetters(c, { B, T }) };
+    const heads = { cursor, w, x, q, kv: carried };
     const theta = c.ropeTheta;
     if (coarse && fine && theta !== null)
-      m.run(rope({ store: "paged" }), { ...heads, coarse, fine }, { ...sizes, J, theta });
-    else m.run(rope({ store: "paged", turned: false }), heads, { ...sizes, J });
+      m.run(qkvRope({ store: "paged" }), { ...heads, coarse, fine }, { ...product, theta });
+    else m.run(qkvRope({ store: "paged", turned: false }), heads, product);
     const bound = { cursor, q, kv: carried, y };
     if (isSparse(pattern)) m.run(attention({ pattern }), bound, { ...sizes, Y, W });
     else m.run(attention({ pattern }), bound, { ...sizes, Y });
@@ -97,16 +107,18 @@ const ring: Cache = {
   queries: plainQueries,
   state: (c, B) => kv(tiles(2, B, c.kvHeads, patternLetters(c).W, c.headDim)),
   chunk: ({ kvHeads: K, headDim: D }, { B, T }) => tiles(2, B, K, T, D),
-  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
-    const { H, K, D, J, Y } = headLetters(c);
+  attend(m, c, { cursor, w, x, coarse, fine, q, y }, carried, own, { B, T }) {
+    const { H, K, D, Y } = headLetters(c);
     const { W } = patternLetters(c);
     const chunk = own!;
-    const heads = { cursor, qkv, q, chunk };
+    const sizes = { B, T, H, K, D };
+    const product = { ...sizes, ...productLetters(c, { B, T }) };
+    const heads = { cursor, w, x, q, chunk };
     const theta = c.ropeTheta;
     if (coarse && fine && theta !== null)
-      m.run(rope({ store: "chunk" }), { ...heads, coarse, fine }, { B, T, H, K, D, J, theta });
-    else m.run(rope({ store: "chunk", turned: false }), heads, { B, T, H, K, D, J });
-    m.run(attention({ pattern: "window" }), { cursor, q, ring: carried, chunk, y }, { B, T, H, K, D, Y, W });
+      m.run(qkvRope({ store: "chunk" }), { ...heads, coarse, fine }, { ...product, theta });
+    else m.run(qkvRope({ store: "chunk", turned: false }), heads, product);
+    m.run(attention({ pattern: "window" }), { cursor, q, ring: carried, chunk, y }, { ...sizes, Y, W });
     m.run(ringStore({ pattern: "window" }), { cursor, chunk, ring: carried }, { B, T, K, W, D });
   },
 };
@@ -120,19 +132,18 @@ const sinks: Cache = {
     return kv(tiles(2, B, c.kvHeads, sinkSlots.size(sizes), c.headDim), sizes.S);
   },
   chunk: ring.chunk,
-  attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, { B, T }) {
-    const { H, K, D, J, Y } = headLetters(c);
+  attend(m, c, { cursor, w, x, coarse, fine, q, y }, carried, own, { B, T }) {
+    const { H, K, D, Y } = headLetters(c);
     const { W, S } = patternLetters(c);
     const chunk = own!;
-    const sizes = { B, T, H, K, D };
+    const sizes = { B, T, H, K, D, W, S };
+    const product = { ...sizes, ...productLetters(c, { B, T }) };
     const theta = c.ropeTheta;
     if (!coarse || !fine || theta === null)
       throw new ShapeError("sinks have positions inside the cache: a model without any cannot have sinks");
-    const turned = { cursor, qkv, coarse, fine, chunk };
-    const first = { ...q, spec: rows(B, T, H, D) };
-    m.run(rope({ store: "chunk" }), { ...turned, q: first }, { ...sizes, J, theta });
-    m.run(sinkRope, { ...turned, q, ring: carried }, { ...sizes, J, W, S, theta });
-    m.run(attention({ pattern: "sinks" }), { cursor, q, ring: carried, chunk, y }, { ...sizes, Y, W, S });
+    const heads = { cursor, w, x, coarse, fine, q, chunk, ring: carried };
+    m.run(qkvRope({ store: "sinks" }), heads, { ...product, theta });
+    m.run(attention({ pattern: "sinks" }), { cursor, q, ring: carried, chunk, y }, { ...sizes, Y });
     m.run(ringStore({ pattern: "sinks" }), { cursor, chunk, ring: carried }, { B, T, K, W, S, D });
   },
 };

@@ -3,12 +3,13 @@
 // with n RMSNorm. Full attention keeps all keys and values, in pages; a sliding window a ring of W slots.
 //
 //   B streams   T tokens in the chunk   E model width   H query heads   K key and value heads   D size of a head
-//   J columns of [q, k, v]   Y columns of the heads' outputs
+//   O rows of qkv   Y columns of the heads' outputs
 
 import { weight } from "../engine/model.ts";
 import { rows, type Spec, tiles } from "../engine/tensor.ts";
 import { headColumns } from "../kernels/attention.ts";
 import { linear } from "../kernels/linear.ts";
+import { pairedRow } from "../kernels/qkvRope.ts";
 import { ROPE_POSITIONS, ROPE_STEPS, ROPE_STRIDES, ropeTables } from "../kernels/rope.ts";
 import { caches, headLetters } from "./attentionCache.ts";
 import { stacked } from "./common.ts";
@@ -18,7 +19,7 @@ import { definePart, type Names, type Part } from "./decoder.ts";
 /** The mixer, called `name` (one for each pattern in a model). */
 export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }: Names): Part => {
   const { hidden: E, ropeTheta: theta, pattern } = c;
-  const { H, K, D, J, Y } = headLetters(c);
+  const { H, K, D, O, Y } = headLetters(c);
   const { stride } = headColumns({ H, D });
   const cache = caches[pattern.kind];
   const parts = [
@@ -37,7 +38,7 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
     name,
     ...turned,
     weights: {
-      qkv: weight(tiles(J, E), stacked(E, parts, norm)),
+      qkv: weight(tiles(O, E), async (read) => pairRows(await stacked(E, parts, norm)(read), D, E)),
       oProj: weight(tiles(E, Y), async (read) =>
         spreadColumns(await read(`${prefix}.o_proj.weight`, [E, H * D]), D, stride),
       ),
@@ -47,21 +48,30 @@ export const attentionMixer = (name: string, c: AttentionSizes, { prefix, norm }
       const { B, T } = chunk;
       const own = cache.chunk(c, chunk);
       return {
-        qkv: rows(B, T, J),
         q: cache.queries(c, chunk),
         y: rows(B, T, Y),
         ...((own ? { chunk: own } : {}) as { chunk?: Spec }),
       };
     },
 
-    run(m, { w, s: carried, x: { qkv, q, y, chunk: own } }, { cursor, x, shared: { coarse, fine } }, chunk) {
+    run(m, { w, s: carried, x: { q, y, chunk: own } }, { cursor, x, shared: { coarse, fine } }, chunk) {
       const M = chunk.B * chunk.T;
-      m.run(linear({ norm: true }), { w: w.qkv, x, y: qkv }, { M, I: E, O: J, eps: c.eps });
-      cache.attend(m, c, { cursor, qkv, coarse, fine, q, y }, carried, own, chunk);
+      cache.attend(m, c, { cursor, w: w.qkv, x, coarse, fine, q, y }, carried, own, chunk);
       m.run(linear({ residual: true }), { w: w.oProj, x: y, y: x }, { M, I: Y, O: E, eps: 0 });
     },
   });
 };
+
+/** Puts the rows of heads of D rows each, one below the other, into the order of `qkvRope`. In place. */
+function pairRows(matrix: Float32Array, D: number, columns: number): Float32Array {
+  const size = D * columns;
+  for (let head = 0; head < matrix.length; head += size) {
+    const before = matrix.slice(head, head + size);
+    for (let d = 0; d < D; d++)
+      matrix.set(before.subarray(d * columns, (d + 1) * columns), head + pairedRow(d, D) * columns);
+  }
+  return matrix;
+}
 
 /** Runs of `size` columns set `stride` apart, zeros between them. */
 function spreadColumns(matrix: Float32Array, size: number, stride: number): Float32Array {

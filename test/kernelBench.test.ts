@@ -37,9 +37,9 @@ test("shapes: every case once, and what a model's step and prompt run, with a ca
   expect(shapes.filter(({ usedBy }) => usedBy.includes("case"))).toHaveLength(cases.length);
   const of = (name: string) =>
     shapes.filter(({ kernel, usedBy }) => kernel.name === name && !usedBy.includes("case"));
-  expect(of("linear[norm]").map(({ sizes, usedBy }) => [sizes.M, sizes.O, usedBy])).toEqual([
-    [1, 64, ["small tg @ d1024", "same tg @ d1024", "deep tg @ d4096"]],
-    [512, 64, ["small pp512"]],
+  expect(of("gatedLinear").map(({ sizes, usedBy }) => [sizes.M, sizes.O, usedBy])).toEqual([
+    [1, 88, ["small tg @ d1024", "same tg @ d1024", "deep tg @ d4096"]],
+    [512, 88, ["small pp512"]],
   ]);
   expect(of("attention[full]").map(({ sizes, usedBy }) => [sizes.T, sizes.N, usedBy])).toEqual([
     [1, 1025, ["small tg @ d1024", "same tg @ d1024"]],
@@ -92,7 +92,7 @@ test("a run gives each variant's figures, its error and the winner, and roofs th
     ).toHaveLength(1);
   expect([...shapes.values()].some((times) => times.length > 1)).toBe(true);
   expect(ended.out).toContain("Kernels by themselves");
-  expect(ended.out).toContain("| linear[norm] | M=1 I=128 O=384");
+  expect(ended.out).toContain("| linear[residual] | M=1 I=128 O=128");
   expect(await readFile(join(out, "report.html"), "utf8")).toContain("Kernels under the roofs");
 });
 

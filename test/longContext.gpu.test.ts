@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compare, runCase } from "../bench/kernels/kernelCase.ts";
 import type { GpuMachine } from "../engine/gpu.ts";
 import { total } from "../engine/memory.ts";
+import { qkvRope } from "../kernels/qkvRope.ts";
 import { cursorOf } from "../kernels/reference/cursor.ts";
-import { rope } from "../kernels/rope.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 
 let engine: Engine;
@@ -18,7 +18,7 @@ afterAll(() => engine.destroy());
 
 describe("rotary angles", () => {
   // the reference takes sines and cosines of the whole angle, in doubles
-  const kernel = rope({ store: "chunk" });
+  const kernel = qkvRope({ store: "chunk" });
   for (const position of [131_071, 1_048_575])
     for (const [D, theta] of [
       [64, 10_000],
@@ -27,7 +27,7 @@ describe("rotary angles", () => {
     ] as const) {
       test(`at position ${position}, heads of ${D}, theta ${theta}`, async () => {
         const at = { ...kernel, fill: { ...kernel.fill, cursor: () => cursorOf([[position, 1]]) } };
-        const sizes = { B: 1, T: 1, H: 4, K: 2, D, J: 8 * D, theta };
+        const sizes = { B: 1, T: 1, M: 1, I: 8, H: 4, K: 2, D, O: 8 * D, eps: 1e-6, theta };
         const found = await runCase(engine.machine as GpuMachine, at, "pairs", sizes);
         for (const { nmse, largest } of Object.values(found)) {
           expect(nmse).toBeLessThan(1e-13);

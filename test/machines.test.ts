@@ -85,6 +85,33 @@ describe.each(goldens)("%s with no GPU at all", (name) => {
   });
 });
 
+test("a layer of llama takes eight dispatches a token, as long as one dispatch reads all of its cache", async () => {
+  const dispatches = async (layers: number, tokens: number) => {
+    const config = {
+      model_type: "llama",
+      vocab_size: 64,
+      hidden_size: 32,
+      intermediate_size: 88,
+      num_hidden_layers: layers,
+      num_attention_heads: 4,
+    };
+    const model = await cpu.random(config, 1);
+    const ledger = new Ledger(new VariantTable("cpu", new Set()));
+    const session = await Session.open({ ...model.loaded, machine: ledger }, { chunk: 1 });
+    await session.reserve(tokens);
+    const count = session.dispatchesPerToken;
+    session.destroy();
+    model.destroy();
+    return count;
+  };
+  const aLayer = async (tokens: number) => (await dispatches(2, tokens)) - (await dispatches(1, tokens));
+  // norm, queries, keys and values; scores; softmax; sums; output; gate and up; down: where there are splits, their sums too
+  expect(await aLayer(1)).toBe(7);
+  expect(await aLayer(256)).toBe(7);
+  expect(await aLayer(257)).toBe(8);
+  expect(await aLayer(512)).toBe(8);
+});
+
 describe("the cursor", () => {
   test("holds a row a stream: where it stands, what it may take, how it draws", () => {
     const settings = [
