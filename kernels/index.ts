@@ -60,7 +60,6 @@ const storable = (kernel: AnyKernel): string[] =>
 export const kernelsStoring = (type: StoredType): readonly AnyKernel[] =>
   allKernels.flatMap((kernel) => {
     const names = storable(kernel);
-    const runs = Object.values(kernel.variants).some(({ views }) => names.every((name) => !views?.[name]));
-    if (names.length === 0 || !runs) return [];
+    if (names.length === 0) return [];
     return [storedAs(kernel, Object.fromEntries(names.map((name) => [name, type])))];
   });

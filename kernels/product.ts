@@ -15,6 +15,8 @@ export interface Product {
   squares: boolean;
   /** `fn finish(sum_<weight>: vec4f ..., squares: f32, m: u32, o4: u32)`, with m < M and o4 < O4. */
   finish: string;
+  /** The epilogue is long: one copy of it in a loop over a thread's rows, where compilers would inline one a row. */
+  loop?: boolean;
 }
 
 /** Rows of x that a thread multiplies with the tile of W it has loaded. */
@@ -29,6 +31,7 @@ export function productVariants({
   weights,
   squares,
   finish,
+  loop = false,
 }: Product): Record<"quad" | "tiles" | "workgroup" | "shared", Variant<ProductLetter>> {
   const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
   const ifSquares = (code: string) => (squares ? code : "");
@@ -38,6 +41,24 @@ export function productVariants({
   const load = (r: string, k: string) => weights.map((w) => `let ${w}Now = ${w}Tile(${r}, ${k});`).join(" ");
   const accumulate = (row: number, v: string) =>
     weights.map((w) => `${w}Sum${row} += ${w}Now * ${v};`).join(" ");
+  /** `row(r)`: the row of x of a thread's r-th sums, where r is WGSL. */
+  const finishRows = (rows: number, row: (r: string) => string) => {
+    if (!loop)
+      return each(
+        rows,
+        (r) => `{ let row = ${row(`${r}u`)}; if (row < M) { finish(${sums(r)}, squares${r}, row, o4); } }`,
+      );
+    const list = (name: string) =>
+      range(rows)
+        .map((r) => `${name}${r}`)
+        .join(", ");
+    return `${weights.map((w) => `var ${w}Sums = array<vec4f, ${rows}>(${list(`${w}Sum`)});`).join(" ")}
+  var squares = array<f32, ${rows}>(${list("squares")});
+  for (var r = 0u; r < ${rows}u; r++) {
+    let row = ${row("r")};
+    if (row < M) { finish(${weights.map((w) => `${w}Sums[r]`).join(", ")}, squares[r], row, o4); }
+  }`;
+  };
   const threads = ({ M, O }: Sizes<"M" | "O">) => ceilDiv(O, 4) * ceilDiv(M, block(M));
   const small = (s: Sizes<"M" | "O">) => (threads(s) < 64 ? 4 : 16);
   const main = `${finish}
@@ -75,7 +96,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   }
   ${ifSquares(each(rows, (r) => `squares${r} = ${swapped(`loaded${r >> 2}`, r % 4)};`))}
   if (o4 >= O4) { return; }
-  ${each(rows, (r) => `{ let row = ${owner(r)}; if (row < M) { finish(${sums(r)}, squares${r}, row, o4); } }`)}
+  ${finishRows(rows, (r) => `m + (${r} & ~3u) + ((lane ^ ${r}) & 3u)`)}
 }`;
           },
         },
@@ -100,7 +121,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
     ${load("o4", "k")}
     ${each(block(M), (r) => `{ let v = x[row${r} + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
   }
-  ${each(block(M), (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+  ${finishRows(block(M), (r) => `m + ${r}`)}
 }`,
         },
       ],
@@ -172,7 +193,7 @@ ${main}
   }
   if (o4 >= O4) { return; }
   let m = wg.y * 32u + rows;
-  ${each(8, (r) => `if (m + ${r}u < M) { finish(${sums(r)}, squares${r}, m + ${r}u, o4); }`)}
+  ${finishRows(8, (r) => `m + ${r}`)}
 }`,
         },
       ],

@@ -21,7 +21,7 @@ import {
   write,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { elementWgsl, sinkSlots } from "./attention/cache.ts";
+import { elementWgsl, ownElement, sinkSlots, storeWgsl } from "./attention/cache.ts";
 import { sinkPosition } from "./attention/pattern.ts";
 import { type ProductLetter, productVariants } from "./product.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
@@ -72,13 +72,23 @@ type Made<
 /** Where column d of a head stands among the head's rows of w: pair (i, i + D/2) at 2i and 2i + 1. */
 export const pairedRow = (d: number, D: number): number => (d < D / 2 ? 2 * d : 2 * d - D + 1);
 
-/**
- * WGSL: `place(v, m, o4)` turns the two pairs that tile o4 of row m holds, and stores them. A dispatch over a page leaves
- * valid tokens of other pages alone.
- */
-const placeWgsl = (store: Store, turned: boolean): string => {
-  const isPaged = store === "paged";
-  const target = isPaged ? "kv0" : "chunk";
+/** Where `place` puts keys and values: into the page or beside the sinks too, or only where the chunk's own are. */
+type Target = "page" | "own" | "chunk" | "chunk and sinks";
+
+/** WGSL: `place(v, m, o4)` turns the two pairs that tile o4 of row m holds, and stores them. */
+const placeWgsl = (store: Store, turned: boolean, target: Target): string => {
+  const put = (array: string, at: (column: string) => string) =>
+    `${array}[${at("i")}] = v.x;
+  ${array}[${at("i + HALF")}] = v.y;`;
+  const puts: Record<Target, string> = {
+    page: `if (t >= count(b) || at < params.base || at >= params.base + PAGE) { return; }
+  ${put("kv0", (d) => `element(plane, PAGE / 4u, at - params.base, ${d})`)}`,
+    own: put("own", (d) => `(plane * T + t) * D4 * 4u + ${d}`),
+    chunk: put("chunk", (d) => `element(plane, T4, t, ${d})`),
+    "chunk and sinks": `${put("chunk", (d) => `element(plane, T4, t, ${d})`)}
+  if (at >= S || t >= count(b)) { return; }
+  ${put("ring", (d) => `element(plane, S4 + W4, at, ${d})`)}`,
+  };
   return `${cursorWgsl}
 const HALF = D / 2u;
 const PAIRS = O / 2u;
@@ -90,8 +100,6 @@ fn placePair(x: vec2f, m: u32, pair: u32) {
   let b = m / T;
   let t = m % T;
   let at = position(b) + t;
-  let valid = t < count(b);
-  ${isPaged ? "if (valid && (at < params.base || at >= params.base + PAGE)) { return; }" : ""}
   ${turned ? "var v = x; if (head < H + K) { v = turned(x, at, i); }" : "let v = x;"}
   if (head < H) {
     let to = (m * H + head) * D4 * 4u + i;
@@ -106,20 +114,8 @@ fn placePair(x: vec2f, m: u32, pair: u32) {
     }
     return;
   }
-  ${isPaged ? "if (!valid) { return; }" : ""}
   let plane = ((head - H) / K * B + b) * K + (head - H) % K;
-  let slots4 = ${isPaged ? "PAGE / 4u" : "T4"};
-  let slot = ${isPaged ? "at - params.base" : "t"};
-  ${target}[element(plane, slots4, slot, i)] = v.x;
-  ${target}[element(plane, slots4, slot, i + HALF)] = v.y;
-  ${
-    store === "sinks"
-      ? `if (valid && at < S) {
-    ring[element(plane, S4 + W4, at, i)] = v.x;
-    ring[element(plane, S4 + W4, at, i + HALF)] = v.y;
-  }`
-      : ""
-  }
+  ${puts[target]}
 }
 fn place(v: vec4f, m: u32, o4: u32) {
   placePair(v.xy, m, 2u * o4);
@@ -127,53 +123,92 @@ fn place(v: vec4f, m: u32, o4: u32) {
 }`;
 };
 
-const NORMED = "sum * inverseSqrt(squares / f32(I) + eps)";
-const views = { x: "vec4f", qkv: "vec4f", kv: "f32", chunk: "f32", ring: "f32" } as const;
+/** Tiles of four slots that T tokens in a row may touch, of so many slots. */
+const touched = (T: number, slots: number) => Math.min(ceilDiv(slots, 4), Math.floor((T + 2) / 4) + 1);
 
-function variantsOf(store: Store, turned: boolean): Record<string, Variant<Letter>> {
-  const overPages = store === "paged";
-  const place = placeWgsl(store, turned);
-  const products = (before: string, statement: string) =>
-    productVariants({
-      weights: ["w"],
-      squares: true,
-      finish: `${before}
-fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { ${statement} }`,
-    });
-  const placing: Pass<Letter> = {
-    overPages,
-    workgroup: 64,
-    grid: ({ M, O }) => ceilDiv(M * ceilDiv(O, 4), 64),
-    wgsl: `${place}
+/** Dispatched for each page that the chunk reaches. A thread owns four slots of a group of columns. */
+const append: Pass<Letter> = {
+  overPages: true,
+  workgroup: 64,
+  grid: ({ B, T, K, D, PAGE }) => ceilDiv(2 * B * K * touched(T, PAGE) * ceilDiv(D, 4), 64),
+  wgsl: ({ T, PAGE }) => `${cursorWgsl}
+const TILES = ${touched(T, PAGE)}u;
+${storeWgsl("kv0", (token) => `own[(plane * T + ${token}) * D4 * 4u + d]`)}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
-  if (i < M * O4) { place(qkv[i], i / O4, i % O4); }
+  let plane = i / GROUPS / TILES;
+  if (plane >= 2u * B * K) { return; }
+  let start = position(plane / K % B);
+  let n4 = (max(start, params.base) - params.base) / 4u + i / GROUPS % TILES;
+  if (n4 >= PAGE / 4u) { return; }
+  let slots = params.base + 4u * n4 + vec4u(0u, 1u, 2u, 3u);
+  let which = (slots >= vec4u(start)) & (slots < vec4u(start + count(plane / K % B)));
+  if (any(which)) { store(plane, plane * (PAGE / 4u) + n4, i % GROUPS, which, select(vec4u(), slots - start, which)); }
 }`,
-  };
-  const one = products(place, `place(${NORMED}, m, o4);`);
-  const many = products("", `qkv[m * O4 + o4] = ${NORMED};`);
-  /** One token, which reaches one page. */
-  const fused = (product: Variant<ProductLetter>): Variant<Letter> => ({
+};
+
+/** The same for sinks. */
+const keepSinks: Pass<Letter> = {
+  workgroup: 64,
+  grid: ({ B, K, S, D }) => ceilDiv(2 * B * K * ceilDiv(S, 4) * ceilDiv(D, 4), 64),
+  wgsl: `${cursorWgsl}
+${elementWgsl}
+${storeWgsl("ring", ownElement)}
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let plane = i / GROUPS / S4;
+  if (plane >= 2u * B * K) { return; }
+  let start = position(plane / K % B);
+  let n4 = i / GROUPS % S4;
+  let slots = 4u * n4 + vec4u(0u, 1u, 2u, 3u);
+  let which = (slots >= vec4u(start)) & (slots < vec4u(min(S, start + count(plane / K % B))));
+  if (any(which)) { store(plane, plane * (S4 + W4) + n4, i % GROUPS, which, select(vec4u(), slots - start, which)); }
+}`,
+};
+
+function variantsOf(store: Store, turned: boolean): Record<string, Variant<Letter>> {
+  const products = (target: Target) =>
+    productVariants({
+      weights: ["w"],
+      squares: true,
+      loop: true,
+      finish: `${placeWgsl(store, turned, target)}
+fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { place(sum * inverseSqrt(squares / f32(I) + eps), m, o4); }`,
+    });
+  const variant = (product: Variant<ProductLetter>, rest: Partial<Variant<Letter>>): Variant<Letter> => ({
     ...product,
-    views,
-    when: (s) => s.M === 1,
-    passes: product.passes.map((pass) => ({ ...pass, overPages })),
+    ...rest,
+    views: { x: "vec4f", chunk: "f32", ...rest.views },
   });
-  const apart = (product: Variant<ProductLetter>): Variant<Letter> => ({
-    ...product,
-    views,
-    when: (s) => s.M > 1 && (product.when?.(s) ?? true),
-    scratch: { qkv: ["M", "O"] },
-    passes: [...product.passes.map((pass) => ({ ...pass, writes: ["qkv"] })), placing],
-  });
+  const all = <P extends string>(
+    of: Readonly<Record<P, Variant<ProductLetter>>>,
+    change: (product: Variant<ProductLetter>) => Variant<Letter>,
+  ) => Object.fromEntries(Object.entries<Variant<ProductLetter>>(of).map(([name, v]) => [name, change(v)]));
+
+  if (store === "chunk") return all(products("chunk"), (product) => variant(product, {}));
+  const [direct, apart, last, scratch] =
+    store === "paged"
+      ? (["page", "own", append, { own: [2, "B", "K", "T", "D"] }] as const)
+      : (["chunk and sinks", "chunk", keepSinks, {}] as const);
+  /** One token reaches one page, and no two threads share a word of a cache of f32. */
+  const fused = (product: Variant<ProductLetter>) =>
+    variant(product, {
+      when: ({ M }) => M === 1,
+      views: { kv: "f32", ring: "f32" },
+      passes: product.passes.map((pass) => ({ ...pass, overPages: store === "paged" })),
+    });
+  const { tiles, workgroup } = products(direct);
   return {
-    fusedTiles: fused(one.tiles),
-    fusedWorkgroup: fused(one.workgroup),
-    quad: apart(many.quad),
-    tiles: apart(many.tiles),
-    workgroup: apart(many.workgroup),
-    shared: apart(many.shared),
+    fusedTiles: fused(tiles),
+    fusedWorkgroup: fused(workgroup),
+    ...all(products(apart), (product) =>
+      variant(product, {
+        scratch,
+        passes: [...product.passes.map((pass) => ({ ...pass, writes: Object.keys(scratch) })), last],
+      }),
+    ),
   };
 }
 

@@ -13,7 +13,7 @@ import {
   update,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { elementWgsl, sinkSlots } from "./attention/cache.ts";
+import { elementWgsl, ownElement, sinkSlots, storeWgsl } from "./attention/cache.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   K key and value heads   W slots of the ring: the window   S sinks before them
@@ -54,12 +54,8 @@ const make = (sinks: boolean) =>
             grid: (s) => ceilDiv(2 * s.B * s.K * slotTiles(s) * ceilDiv(s.D, 4), 64),
             wgsl: (s) => `${cursorWgsl}
 const TILES = ${slotTiles(s)}u;
-const GROUPS = (D4 + ring_GROUP - 1u) / ring_GROUP;
 ${elementWgsl}
-fn own(plane: u32, tokens: vec4u, d: u32) -> vec4f {
-  if (d >= D) { return vec4f(); }
-  return vec4f(${[0, 1, 2, 3].map((j) => `chunk[element(plane, T4, tokens[${j}], d)]`).join(", ")});
-}
+${storeWgsl("ring", ownElement)}
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroupIndex(wg) * WG + lane;
@@ -75,13 +71,7 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
   let which = (behind < vec4u(kept)) & (slots < vec4u(W));
   if (!any(which)) { return; }
   let tokens = select(vec4u(), vec4u(count(b) - 1u) - behind, which);
-  let row = plane * ${sinks ? "(S4 + W4) + S4" : "W4"} + n4;
-  let first = i % GROUPS * ring_GROUP;
-  let last = min(first + ring_GROUP, D4);
-  var most = vec4f();
-  for (var d = 4u * first; ring_GROUP > 1u && d < 4u * last; d++) { most = max(most, abs(own(plane, tokens, d))); }
-  ringBegin(row, first, which, most);
-  for (var d = 4u * first; d < 4u * last; d++) { ringPut(row, d / 4u, d % 4u, which, own(plane, tokens, d)); }
+  store(plane, plane * ${sinks ? "(S4 + W4) + S4" : "W4"} + n4, i % GROUPS, which, tokens);
 }`,
           },
         ],

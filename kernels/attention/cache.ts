@@ -52,6 +52,30 @@ fn element(plane: u32, slots4: u32, slot: u32, d: u32) -> u32 {
   return ((plane * slots4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
 }`;
 
+/**
+ * WGSL: `store(plane, row, group, which, tokens)` puts a group of columns of row `row` of a cache's tiles: of the four slots those
+ * that `which` names, each from the chunk's token for it. `own` is column d of a token in a plane.
+ */
+export const storeWgsl = (cache: string, own: (token: string) => string): string => `
+const GROUPS = (D4 + ${cache}_GROUP - 1u) / ${cache}_GROUP;
+fn owned(plane: u32, tokens: vec4u, d: u32) -> vec4f {
+  if (d >= D) { return vec4f(); }
+  return vec4f(${range(4)
+    .map((j) => own(`tokens[${j}]`))
+    .join(", ")});
+}
+fn store(plane: u32, row: u32, group: u32, which: vec4<bool>, tokens: vec4u) {
+  let first = group * ${cache}_GROUP;
+  let last = min(first + ${cache}_GROUP, D4);
+  var most = vec4f();
+  for (var d = 4u * first; ${cache}_GROUP > 1u && d < 4u * last; d++) { most = max(most, abs(owned(plane, tokens, d))); }
+  ${cache}Begin(row, first, which, most);
+  for (var d = 4u * first; d < 4u * last; d++) { ${cache}Put(row, d / 4u, d % 4u, which, owned(plane, tokens, d)); }
+}`;
+
+/** The chunk's own keys and values, as f32. */
+export const ownElement = (token: string): string => `chunk[element(plane, T4, ${token}, d)]`;
+
 /** The pages of a group; `origin` is a page's first slot. */
 export const pageSources = (PAGES: number): Source[] =>
   range(PAGES).map((page) => inOrder(`kv${page}`, "(PAGE / 4u)"));
