@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { dawnInNode } from "../bench/node.ts";
-import type { Results } from "../bench/row.ts";
+import type { Results, Tuned } from "../bench/row.ts";
+import { Bench, type BenchEvent } from "../bench/run.ts";
+import { checkpoint } from "../bench/subject.ts";
 import { openGpu } from "../engine/gpuDevice.ts";
 import type { AnyKernel } from "../engine/kernel.ts";
 import { race, type Tune } from "../engine/tune.ts";
@@ -213,6 +215,32 @@ test("the file lies where the platform keeps what can be made again, or where th
   expect(verdictPath({ LONGTAPE_VERDICTS: "/v.json" }, "linux")).toBe("/v.json");
 });
 
+test("a subject that a claim races is raced afresh, whatever is kept and whatever the settings say", async () => {
+  const verdicts = store("claimed.json");
+  const host = {
+    gpu,
+    source: directorySource,
+    text: async () => "To be",
+    resident: async () => null,
+    verdicts,
+  };
+  const about = { repetitions: 1, delaySeconds: 0, warmup: false, seed: 1, maxBytes: null };
+  const pp8 = { n_prompt: 8, n_gen: 0, n_depth: 0, n_parallel: 1, n_ubatch: 8 };
+  const tuned = async (tune: Tune, race: boolean) => {
+    const bench = await Bench.open(host, { ...about, tune, build_commit: null, version: null });
+    const events: BenchEvent[] = [];
+    const subject = { ...checkpoint("gru", join(project, "test/goldens/gru")), race };
+    await bench.run(subject, [pp8], (event) => void events.push(event));
+    bench.close();
+    return events.flatMap((event) => (event.type === "tuned" ? [event.tuned] : []));
+  };
+  const [{ raced }] = (await tuned("cached", false)) as [Tuned];
+  expect(raced).toBeGreaterThan(0);
+  expect(await tuned("cached", false)).toMatchObject([{ tune: "cached", kept: raced, raced: 0 }]);
+  expect(await tuned("cached", true)).toMatchObject([{ tune: "full", kept: 0, raced }]);
+  expect(await tuned("off", true)).toMatchObject([{ tune: "full", kept: 0, raced }]);
+}, 120_000);
+
 test.each(["chrome", "node"])(
   "the bench in %s races once, and says what it took from before",
   async (runtime) => {
@@ -227,7 +255,7 @@ test.each(["chrome", "node"])(
     };
     const first = await bench("first", "cached");
     const second = await bench("second", "cached");
-    const [{ raced }] = first.tuned as [Results["environment"]["tuned"][number]];
+    const [{ raced }] = first.tuned as [Tuned];
     expect(raced).toBeGreaterThan(0);
     expect(first.tuned).toEqual([
       { model: "gru", tune: "cached", kept: 0, raced, race_ns: expect.any(Number) },
