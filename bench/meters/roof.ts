@@ -1,9 +1,14 @@
 // What the adapter can do at best, measured in the same run: reading memory, multiply-adds, and a dispatch that does nothing.
 
+import { swapped } from "../../kernels/quad.ts";
+
 export interface Roof {
   /** 1e9 bytes a second. */
   readGbs: number;
-  /** 1e9 floating-point operations a second, a multiply-add being two. */
+  /**
+   * 1e9 floating-point operations a second, a multiply-add being two, with operands that are loaded from memory in cache:
+   * what a product of matrices can reach. From registers alone adapters do more, but no kernel has its operands there.
+   */
   gflops: number;
   /** Nanoseconds of one more empty dispatch in a pass. */
   dispatchNs: number;
@@ -35,30 +40,58 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   };
 }
 
-const MULTIPLY_ADD_STEPS = 256;
 /** vec4f of results that are kept, so that nothing is left out as useless. */
 const SUMS = 65_536;
 
-/** Products of a tile in registers, so many sums at once; and what they take. */
-function multiplyAdder(sums: number, software: boolean): Candidate & { flops: number } {
-  const [workgroups, workgroup] = software ? [64, 16] : [16_384, 64];
-  const each = (line: (i: number) => string, between = " ") =>
-    Array.from({ length: sums }, (_, i) => line(i)).join(between);
+/**
+ * A product of matrices that fit in caches: a thread multiplies the tiles that it loads with so many rows. With `shared`, the
+ * lanes of a quad load a quarter of the rows each and swap them.
+ */
+function multiplyAdder(
+  { tiles, rows }: { tiles: number; rows: number },
+  shared: boolean,
+  software: boolean,
+): Candidate & { flops: number } {
+  // of x rows, of w rows of tiles, of both columns of four
+  const [all, outputs, inputs] = software ? [256, 64, 64] : [8192, 256, 64];
+  const workgroup = software ? 16 : 64;
+  const columns = outputs / tiles;
+  const each = (count: number, line: (i: number) => string, between = " ") =>
+    Array.from({ length: count }, (_, i) => line(i)).join(between);
+  const loads = shared ? rows / 4 : rows;
+  const row = (j: number) => (shared ? `${4 * j}u + id.x % 4u` : `${j}u`);
+  const value = (r: number) => (shared ? swapped(`x${r >> 2}`, r % 4) : `x${r}`);
+  const eachSum = (line: (t: number, r: number) => string, between = " ") =>
+    each(tiles, (t) => each(rows, (r) => line(t, r), between), between);
   return {
-    workgroups,
-    flops: 32 * sums * MULTIPLY_ADD_STEPS * workgroups * workgroup,
-    code: `
-@group(0) @binding(0) var<storage, read> w: array<mat4x4f>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+    workgroups: (columns * all) / rows / workgroup,
+    flops: 2 * 16 * all * outputs * inputs,
+    code: `${shared ? "enable subgroups;" : ""}
+@group(0) @binding(0) var<storage, read> w: array<mat4x4f, ${outputs * inputs}>;
+@group(0) @binding(1) var<storage, read> x: array<vec4f, ${all * inputs}>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f, ${SUMS}>;
 @compute @workgroup_size(${workgroup})
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let m = w[0];
-  ${each((i) => `var a${i} = vec4f(f32(id.x + ${i}u));`)}
-  for (var i = 0u; i < ${MULTIPLY_ADD_STEPS}u; i++) { ${each((i) => `a${i} += m * a${i};`)} }
-  y[id.x % ${SUMS}u] = ${each((i) => `a${i}`, " + ")};
+  let first = id.x % ${columns}u * ${inputs * tiles}u;
+  let m = id.x / ${columns}u * ${rows}u;
+  ${each(loads, (j) => `let row${j} = (m + ${row(j)}) * ${inputs}u;`)}
+  ${eachSum((t, r) => `var sum${t}_${r} = vec4f();`)}
+  for (var k = 0u; k < ${inputs}u; k++) {
+    ${each(tiles, (t) => `let tile${t} = w[first + ${t * inputs}u + k];`)}
+    ${each(loads, (j) => `let x${j} = x[row${j} + k];`)}
+    ${each(rows, (r) => `{ let v = ${value(r)}; ${each(tiles, (t) => `sum${t}_${r} += tile${t} * v;`)} }`)}
+  }
+  y[id.x % ${SUMS}u] = ${eachSum((t, r) => `sum${t}_${r}`, " + ")};
 }`,
   };
 }
+
+/** What a thread owns: a row of tiles or two, by so many rows. */
+const BLOCKS = [
+  { tiles: 1, rows: 8 },
+  { tiles: 1, rows: 16 },
+  { tiles: 2, rows: 16 },
+];
 
 const empty: Candidate = {
   workgroups: 1,
@@ -69,17 +102,18 @@ const empty: Candidate = {
 fn main(@builtin(global_invocation_id) id: vec3u) { if (w[0][0].x == 1.0) { y[id.x] = vec4f(1.0); } }`,
 };
 
-/** So many dispatches of multiply-adds that a submit does not count. */
-const REPEATED = 2;
-
 /** Each by the best of several kernels. Takes about a second; what it allocates is freed. */
 export async function measureRoof(device: GPUDevice, software: boolean): Promise<Roof> {
   const w = await largest(device, software ? 2 ** 26 : 2 ** 29);
   const y = device.createBuffer({ label: "roof: sums", size: 16 * SUMS, usage: GPUBufferUsage.STORAGE });
   try {
     /** Nanoseconds of the fastest round of so many dispatches. */
-    const best = async ({ code, workgroups }: Candidate, dispatches = 1): Promise<number> => {
-      const run = await prepare(device, code, [w, y]);
+    const best = async (
+      { code, workgroups }: Candidate,
+      dispatches = 1,
+      buffers = [w, y],
+    ): Promise<number> => {
+      const run = await prepare(device, code, buffers);
       let shortest = Number.POSITIVE_INFINITY;
       for (let round = 0; round <= ROUNDS; round++) {
         const started = performance.now();
@@ -94,9 +128,11 @@ export async function measureRoof(device: GPUDevice, software: boolean): Promise
     for (const owned of [true, false])
       readNs = Math.min(readNs, await best(reader(w.size / TILE_BYTES, owned)));
     let gflops = 0;
-    for (const sums of [1, 2, 4, 8]) {
-      const adder = multiplyAdder(sums, software);
-      gflops = Math.max(gflops, (REPEATED * adder.flops) / (await best(adder, REPEATED)));
+    for (const shared of device.features.has("subgroups") ? [true, false] : [false]) {
+      for (const block of BLOCKS) {
+        const adder = multiplyAdder(block, shared, software);
+        gflops = Math.max(gflops, adder.flops / (await best(adder, 1, [w, w, y])));
+      }
     }
     const few = await best(empty, 16);
     const many = await best(empty, 528);
