@@ -3,7 +3,7 @@
 
 import { CURSOR, CURSOR_COLUMNS } from "../engine/cursor.ts";
 import { defineKernel, read, tiled, write } from "../engine/kernel.ts";
-import { cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
+import { cellBytes, cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
 
 //   B streams   T tokens in the chunk   I input features   H hidden units   K columns of w: I in whole tiles, then H
 /**
@@ -48,6 +48,7 @@ fn update(at: u32, before: vec4f, a: vec4f) -> vec4f { return tangent(a); }`,
   },
 
   flops: cellFlops(1),
+  bytes: cellBytes(1, 1, 2),
   cases: cellCases(128, 480),
   fill: cellFill(1),
 });

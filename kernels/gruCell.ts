@@ -5,7 +5,7 @@
 
 import { CURSOR, CURSOR_COLUMNS } from "../engine/cursor.ts";
 import { defineKernel, read, tiled, write } from "../engine/kernel.ts";
-import { cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
+import { cellBytes, cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
 import { sigmoid } from "./reference/math.ts";
 
 //   B streams   T tokens in the chunk   I input features   H hidden units   K columns of w: I in whole tiles, then H
@@ -59,6 +59,7 @@ fn update(at: u32, before: vec4f, r: vec4f, z: vec4f, n: vec4f, nh: vec4f) -> ve
   },
 
   flops: cellFlops(3),
+  bytes: cellBytes(3, 4, 2),
   cases: cellCases(128, 256),
   fill: cellFill(3),
 });

@@ -4,7 +4,7 @@
 
 import { CURSOR, CURSOR_COLUMNS } from "../engine/cursor.ts";
 import { defineKernel, read, tiled, update, write } from "../engine/kernel.ts";
-import { cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
+import { cellBytes, cellCases, cellFill, cellFlops, cellVariants, dot, gateWgsl } from "./recurrentCell.ts";
 import { sigmoid } from "./reference/math.ts";
 
 //   B streams   T tokens in the chunk   I input features   H hidden units   K columns of w: I in whole tiles, then H
@@ -57,6 +57,7 @@ fn update(at: u32, before: vec4f, i: vec4f, f: vec4f, g: vec4f, o: vec4f) -> vec
   },
 
   flops: cellFlops(4),
+  bytes: cellBytes(4, 4, 4),
   cases: cellCases(128, 224),
   fill: cellFill(4),
 });

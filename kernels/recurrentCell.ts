@@ -304,6 +304,16 @@ export const cellFlops =
   ({ B, T, I, H }: S): number =>
     2 * B * T * gates * H * (I + H);
 
+/**
+ * With so many rows of bias and so many vectors of H that are read or written. The columns of w that multiply h are read
+ * for every token: it waits for the one before.
+ */
+export const cellBytes =
+  (gates: number, biases: number, vectors: number) =>
+  ({ B, T, I, H, K }: S, each: (binding: "w") => number): number =>
+    4 * (B * CURSOR_COLUMNS + B * T * (I + H) + biases * H + vectors * B * H) +
+    each("w") * gates * H * (K - H + T * H);
+
 const sizes = (B: number, T: number, I: number, H: number): S => ({ B, T, I, H, K: cellColumns(I, H) });
 
 /** Odd sizes, more streams than a block holds, few and many tokens; then the layers of a shipped checkpoint. */
