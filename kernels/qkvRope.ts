@@ -199,16 +199,20 @@ fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { place(sum * inverseSqrt(s
       views: { kv: "f32", ring: "f32" },
       passes: product.passes.map((pass) => ({ ...pass, overPages: store === "paged" })),
     });
-  const { tiles, workgroup } = products(direct);
+  const two = (product: Variant<ProductLetter>, rest: Partial<Variant<Letter>>) =>
+    variant(product, {
+      scratch,
+      passes: [...product.passes.map((pass) => ({ ...pass, writes: Object.keys(scratch) })), last],
+      ...rest,
+    });
+  const one = products(direct);
+  const many = products(apart);
   return {
-    fusedTiles: fused(tiles),
-    fusedWorkgroup: fused(workgroup),
-    ...all(products(apart), (product) =>
-      variant(product, {
-        scratch,
-        passes: [...product.passes.map((pass) => ({ ...pass, writes: Object.keys(scratch) })), last],
-      }),
-    ),
+    fusedTiles: fused(one.tiles),
+    fusedWorkgroup: fused(one.workgroup),
+    ...all(many, (product) => two(product, { when: (s) => s.M > 1 && (product.when?.(s) ?? true) })),
+    apartTiles: two(many.tiles, { when: ({ M }) => M === 1, narrow: true }),
+    apartWorkgroup: two(many.workgroup, { when: ({ M }) => M === 1, narrow: true }),
   };
 }
 
