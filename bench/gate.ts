@@ -10,7 +10,7 @@ export const GATE_TOKENS = 64;
  * machines see the same numbers. What is stored narrower as it is computed is rounded: numbers that arithmetic has one unit
  * apart then fall on either side of a step now and then.
  */
-export const GATE_NMSE: Readonly<Record<StoredType, number>> = { f32: 1e-9, f16: 1e-7, int8: 1e-5 };
+export const GATE_NMSE: Readonly<Record<StoredType, number>> = { f32: 1e-9, f16: 1e-8, int8: 1e-7 };
 
 /** Why nothing of a model of this error may be timed, its cache being stored as that; null: all may. */
 export const refusal = (nmse: number, cacheType: StoredType = "f32"): string | null =>

@@ -18,7 +18,7 @@ fn softplus(v: ${type}) -> ${type} {
   let x = exp(-abs(v));
   let s = x / (2.0 + x);
   let q = s * s;
-  let tail = 1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q / 13.0));
+  let tail = 1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0)));
   return max(v, ${type}()) + 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * tail)));
 }`;
 export const siluWgsl = (type: "f32" | "vec4f") => `
