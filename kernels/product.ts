@@ -32,7 +32,7 @@ export function productVariants({
   squares,
   finish,
   loop = false,
-}: Product): Record<"quad" | "tiles" | "workgroup" | "shared", Variant<ProductLetter>> {
+}: Product): Record<"quad" | "tiles" | "subgroups" | "workgroup" | "shared", Variant<ProductLetter>> {
   const views = { x: "vec4f", y: "vec4f", bias: "vec4f" } as const;
   const ifSquares = (code: string) => (squares ? code : "");
   const sums = (row: number | string) => weights.map((w) => `${w}Sum${row}`).join(", ");
@@ -61,9 +61,67 @@ export function productVariants({
   };
   const threads = ({ M, O }: Sizes<"M" | "O">) => ceilDiv(O, 4) * ceilDiv(M, block(M));
   const small = (s: Sizes<"M" | "O">) => (threads(s) < 64 ? 4 : 16);
-  const main = `${finish}
+  const mainWith = (builtins: string) => `${finish}
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {`;
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32${builtins}) {`;
+  const main = mainWith("");
+
+  /**
+   * A workgroup owns one row of tiles: its lanes stride over the inputs, so that a warp reads W in one run. Their sums are
+   * added in workgroup memory, or within each subgroup, whose lanes are consecutive as those of a quad are, so that one
+   * barrier is left.
+   */
+  const oneRow = (subgroups: boolean): Variant<ProductLetter> => ({
+    suits: "gpu",
+    ...(subgroups ? { needs: ["subgroups" as const] } : {}),
+    when: ({ M }) => M < 8,
+    views,
+    passes: [
+      {
+        workgroup: 64,
+        grid: ({ O }) => ceilDiv(O, 4),
+        wgsl: ({ M }) => {
+          // of each row of x: a lane's sum, or a subgroup's, of which the smallest has four lanes
+          const slots = subgroups ? 16 : 64;
+          const parts = [...weights.map((w) => `${w}Part`), ...(squares ? ["squaresPart"] : [])];
+          const type = (part: string) => (part === "squaresPart" ? "f32" : "vec4f");
+          const value = (part: string, r: number) =>
+            part.replace("Part", part === "squaresPart" ? `${r}` : `Sum${r}`);
+          const results = weights.map((w) => `${w}Part[lane * ${slots}u]`).join(", ");
+          const added = subgroups
+            ? `${each(M, (r) => parts.map((p) => `let ${p}${r} = subgroupAdd(${value(p, r)});`).join(" "))}
+  if (inner == 0u) { ${each(M, (r) => parts.map((p) => `${p}[${slots * r}u + lane / size] = ${p}${r};`).join(" "))} }
+  workgroupBarrier();
+  if (lane < ${M}u) {
+    for (var i = 1u; i < WG / size; i++) { ${parts.map((p) => `${p}[lane * ${slots}u] += ${p}[lane * ${slots}u + i];`).join(" ")} }
+  }`
+            : `${each(M, (r) => parts.map((p) => `${p}[${r}u * WG + lane] = ${value(p, r)};`).join(" "))}
+  workgroupBarrier();
+  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
+    if (lane < stride) {
+      for (var at = lane; at < ${64 * M}u; at += WG) { ${parts.map((p) => `${p}[at] += ${p}[at + stride];`).join(" ")} }
+    }
+    workgroupBarrier();
+  }`;
+          const builtins = subgroups
+            ? ", @builtin(subgroup_size) size: u32, @builtin(subgroup_invocation_id) inner: u32"
+            : "";
+          return `${parts.map((p) => `var<workgroup> ${p}: array<${type(p)}, ${slots * M}>;`).join("\n")}
+${mainWith(builtins)}
+  let o4 = workgroupIndex(wg);
+  let mine = min(o4, O4 - 1u);
+  ${declare(M)}
+  for (var k = lane; k < I4; k += WG) {
+    ${load("mine", "k")}
+    ${each(M, (r) => `{ let v = x[${r}u * I4 + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
+  }
+  ${added}
+  if (lane < ${M}u && o4 < O4) { finish(${results}, ${squares ? `squaresPart[lane * ${slots}u]` : "0.0"}, lane, o4); }
+}`;
+        },
+      },
+    ],
+  });
 
   return {
     // Lanes 0..3 hold consecutive tiles of W and share a block of rows of x: each lane loads a quarter of them, and gets the
@@ -126,44 +184,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane:
         },
       ],
     },
-    // A workgroup owns one row of tiles: its lanes stride over the inputs, so that a warp reads W in one run.
-    workgroup: {
-      suits: "gpu",
-      when: ({ M }) => M < 8,
-      views,
-      passes: [
-        {
-          workgroup: 64,
-          grid: ({ O }) => ceilDiv(O, 4),
-          wgsl: ({ M }) => {
-            const parts = [...weights.map((w) => `${w}Part`), ...(squares ? ["squaresPart"] : [])];
-            const type = (part: string) => (part === "squaresPart" ? "f32" : "vec4f");
-            const value = (part: string, r: number) =>
-              part.replace("Part", part === "squaresPart" ? `${r}` : `Sum${r}`);
-            const results = weights.map((w) => `${w}Part[lane * WG]`).join(", ");
-            return `${parts.map((p) => `var<workgroup> ${p}: array<${type(p)}, ${64 * M}>;`).join("\n")}
-${main}
-  let o4 = workgroupIndex(wg);
-  let mine = min(o4, O4 - 1u);
-  ${declare(M)}
-  for (var k = lane; k < I4; k += WG) {
-    ${load("mine", "k")}
-    ${each(M, (r) => `{ let v = x[${r}u * I4 + k]; ${accumulate(r, "v")} ${ifSquares(`squares${r} += dot(v, v);`)} }`, "    ")}
-  }
-  ${each(M, (r) => parts.map((p) => `${p}[${r}u * WG + lane] = ${value(p, r)};`).join(" "))}
-  workgroupBarrier();
-  for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
-    if (lane < stride) {
-      for (var at = lane; at < ${64 * M}u; at += WG) { ${parts.map((p) => `${p}[at] += ${p}[at + stride];`).join(" ")} }
-    }
-    workgroupBarrier();
-  }
-  if (lane < ${M}u && o4 < O4) { finish(${results}, ${squares ? "squaresPart[lane * WG]" : "0.0"}, lane, o4); }
-}`;
-          },
-        },
-      ],
-    },
+    subgroups: oneRow(true),
+    workgroup: oneRow(false),
     // 32 rows of x by 64 outputs a workgroup; x is staged through workgroup memory, four columns of tiles at a time.
     shared: {
       suits: "gpu",

@@ -209,6 +209,7 @@ fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { place(sum * inverseSqrt(s
   const many = products(apart);
   return {
     fusedTiles: fused(one.tiles),
+    fusedSubgroups: fused(one.subgroups),
     fusedWorkgroup: fused(one.workgroup),
     ...all(many, (product) => two(product, { when: (s) => s.M > 1 && (product.when?.(s) ?? true) })),
     apartTiles: two(many.tiles, { when: ({ M }) => M === 1, narrow: true }),
