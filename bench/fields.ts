@@ -2,7 +2,8 @@
 
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import { total } from "../engine/memory.ts";
-import type { Bytes } from "../engine/tensor.ts";
+import { type Bytes, storedBytes, tiles, withType } from "../engine/tensor.ts";
+import type { StoredType } from "../engine/tiles.ts";
 import { closedFields, closedPairs, holdsScores, type Layers } from "./closed.ts";
 import type { Held, TimeFigures } from "./measure.ts";
 import type { Resident } from "./meters/resident.ts";
@@ -14,8 +15,8 @@ import type { Subject } from "./subject.ts";
 import { type Test, testName } from "./tests.ts";
 import { formatBytes, GIB } from "./units.ts";
 
-/** Bytes of an element: of int8 with its share of a scale. */
-const ELEMENT_BYTES = { f32: 4, f16: 2, int8: 1 + 4 / 64 };
+/** Bytes of an element, with its share of what stands beside the elements of a whole tile row. */
+const elementBytes = (type: StoredType): number => storedBytes(withType(tiles(4, 64), type)) / (4 * 64);
 const F32 = { dtype: "f32", cacheType: "f32" } as const;
 /** A process holds and returns memory in steps; a model smaller than this is lost in them. */
 const RESIDENT_NOISE = 64 * 2 ** 20;
@@ -82,11 +83,11 @@ export function closedOf(
   return {
     ...closedFields(architecture, {
       tokens: held(test),
-      cacheBytes: ELEMENT_BYTES[types.cacheType],
-      elementBytes: ELEMENT_BYTES.f32,
+      cacheBytes: elementBytes(types.cacheType),
+      elementBytes: elementBytes("f32"),
       streams,
       queries: Math.max(1, n_prompt),
-      weightBytes: ELEMENT_BYTES[types.dtype],
+      weightBytes: elementBytes(types.dtype),
     }),
     theory_pairs: closedPairs(architecture, { depth: filled(test), tokens: n_prompt + n_gen, streams }),
   };

@@ -7,6 +7,7 @@ import type { Tune } from "../engine/tune.ts";
 import { readJson } from "../models/checkpoint.ts";
 import { createEngine } from "../models/engine.ts";
 import type { Source } from "../models/source.ts";
+import { usualTune } from "./adapter.ts";
 import type { Job } from "./jobs.ts";
 import { TextStop } from "./textStop.ts";
 
@@ -66,7 +67,7 @@ export const generate: Job<GenerateRequest, GenerateEvent, GenerateFigures> = as
   try {
     const source = host.source(folder);
     const model = await engine.load(source, {
-      tune: tune ?? (engine.adapter!.software ? "off" : "cached"),
+      tune: tune ?? usualTune(engine.adapter!),
       chunk,
       onVerdict: ({ key, winner, ms }, kept) =>
         tell({ note: `${key}: ${winner}${kept ? " (kept)" : ""} ${JSON.stringify(ms)}` }),

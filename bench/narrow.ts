@@ -4,12 +4,11 @@ import type { Model } from "../models/engine.ts";
 import { TokenizerError } from "../models/tokenizer.ts";
 import { randomIds } from "./fill.ts";
 import { nmse } from "./gate.ts";
-import { MOST_LOGITS, surprises, ValidationText } from "./quality.ts";
+import { chunkFor, surprises, ValidationText, withLogits } from "./quality.ts";
 import type { Row } from "./row.ts";
 
 /** Tokens whose logits are compared, at most. */
 const TOKENS = 1024;
-const CHUNK = 256;
 
 /** What a model makes of the tokens. */
 export interface Answers {
@@ -24,13 +23,13 @@ export const UNCHANGED: Change = { nmse_vs_f32: null, bits_vs_f32: null };
 /** Logits for text that shipped models have not seen, or for seeded ids where the model's tokens spell none. */
 export async function answersOf(model: Model, text: string, seed: number): Promise<Answers> {
   const V = model.vocabulary;
-  const tokens = Math.max(1, Math.min(TOKENS, Math.floor(MOST_LOGITS / V)));
+  const tokens = withLogits(V, TOKENS);
   const unseen = await ValidationText.open(model, text, tokens).catch((error: unknown) => {
     if (error instanceof TokenizerError || error instanceof RangeError) return null;
     throw error;
   });
   const ids = unseen?.ids ?? randomIds(tokens + 1, V, seed);
-  const session = await model.session({ chunk: Math.min(CHUNK, tokens), allLogits: true });
+  const session = await model.session({ chunk: chunkFor(V), allLogits: true });
   try {
     const [logits] = await session.prefillLogits(ids.slice(0, tokens));
     let nats = 0;

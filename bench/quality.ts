@@ -16,7 +16,7 @@ const TRAINED = 0.9;
 /** Bits a byte over fewer tokens say nothing. */
 const FIRST_POINT = 16;
 /** Logits of all positions that one run of prefill may leave. */
-export const MOST_LOGITS = 2 ** 24;
+const MOST_LOGITS = 2 ** 24;
 
 /** Tokens in the context whose bytes stand beside the bits. */
 const TABLE_CONTEXT = 4096;
@@ -128,7 +128,10 @@ export class ValidationText {
   }
 }
 
-const chunkFor = (V: number): number => Math.max(1, Math.min(WINDOW, Math.floor(MOST_LOGITS / V)));
+/** So many tokens, or as many as may leave all their logits at once. */
+export const withLogits = (V: number, tokens: number): number =>
+  Math.max(1, Math.min(tokens, Math.floor(MOST_LOGITS / V)));
+export const chunkFor = (V: number): number => withLogits(V, WINDOW);
 
 /** Nats of every token but the first, given all before it. */
 async function* streamed(session: Session, ids: readonly number[]): AsyncGenerator<number, void, void> {

@@ -11,6 +11,7 @@ import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { type LoadOptions, openConfig } from "../models/load.ts";
 import type { Source } from "../models/source.ts";
+import { usualTune } from "./adapter.ts";
 import { layersOf } from "./architecture.ts";
 import type { Layers } from "./closed.ts";
 import { curvesOf, runCurve } from "./curve.ts";
@@ -311,7 +312,7 @@ export class Bench {
     const engine = await this.#open();
     const machine = engine.machine as GpuMachine;
     const { fit, tune: wanted } = this.#settings;
-    const tune = subject.race ? "full" : (wanted ?? (engine.adapter!.software ? "off" : "cached"));
+    const tune = subject.race ? "full" : (wanted ?? usualTune(engine.adapter!));
     const started = performance.now();
     const tuned = { kept: 0, raced: 0 };
     if (tune !== "off") {

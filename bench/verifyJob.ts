@@ -1,5 +1,6 @@
 import type { Tune } from "../engine/tune.ts";
 import { createEngine } from "../models/engine.ts";
+import { usualTune } from "./adapter.ts";
 import { type Verdict, verifyFolder } from "./golden.ts";
 import type { Job } from "./jobs.ts";
 
@@ -23,7 +24,7 @@ export const verify: Job<VerifyRequest, VerifyEvent, Verdict[]> = async (host, r
     try {
       const cpu = await createEngine({ machine: "cpu" });
       const verdict = await verifyFolder(engine, cpu, host.source(folder), {
-        tune: request.tune ?? (engine.adapter!.software ? "off" : "cached"),
+        tune: request.tune ?? usualTune(engine.adapter!),
         onError: (error) => tell({ trace: error instanceof Error ? (error.stack ?? error.message) : "" }),
       });
       const named = { ...verdict, folder };

@@ -119,8 +119,8 @@ export interface Variant<L extends string = string> {
   /** Taken where nothing was measured: `cpu` on software adapters, `gpu` on others; `any` on both. */
   suits: "cpu" | "gpu" | "any";
   needs?: readonly GPUFeatureName[];
-  /** Runs only where tiles are stored as f16 or int8: a way around what f32 does better. */
-  narrow?: true;
+  /** Runs only where no other variant does: a way around what tiles of f32 need not. */
+  fallback?: true;
   /** Sizes that it can run, where not all. */
   when?(s: Sizes<L>): boolean;
   /**
@@ -167,8 +167,6 @@ export interface Kernel<L extends string = string, B extends Bindings<L> = Bindi
   /** How tests fill an input, where uniform random numbers in [-1, 1) make no sense; `random` is such a source. */
   fill?: { readonly [K in keyof B]?: (s: Sizes<L>, random: () => number) => ArrayOf<B[K]> };
   tolerance?: Tolerance;
-  /** Made by `storedAs`. */
-  narrow?: true;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a kernel whose letters are forgotten
@@ -218,11 +216,13 @@ export const scratchBinding = (shape: readonly Axis<string>[], access: Access): 
 });
 
 /** The variants that an adapter with these features can run at these sizes, by name, in order of declaration. */
-export const eligible = (kernel: AnyKernel, s: Sizes, features: ReadonlySet<string>): string[] =>
-  Object.entries(kernel.variants)
-    .filter(([, v]) => kernel.narrow || !v.narrow)
-    .filter(([, v]) => (v.needs ?? []).every((f) => features.has(f)) && (v.when?.(s) ?? true))
-    .map(([name]) => name);
+export function eligible(kernel: AnyKernel, s: Sizes, features: ReadonlySet<string>): string[] {
+  const able = Object.entries(kernel.variants).filter(
+    ([, v]) => (v.needs ?? []).every((f) => features.has(f)) && (v.when?.(s) ?? true),
+  );
+  const preferred = able.filter(([, v]) => !v.fallback);
+  return (preferred.length > 0 ? preferred : able).map(([name]) => name);
+}
 
 const stored = new WeakMap<AnyKernel, Map<string, AnyKernel>>();
 
@@ -242,13 +242,7 @@ export function storedAs(kernel: AnyKernel, types: Readonly<Record<string, Store
     );
     if (variants.length === 0)
       throw new ShapeError(`${kernel.name}: no variant runs with ${key}, all want f32`);
-    return {
-      ...kernel,
-      name: `${kernel.name}{${key}}`,
-      bindings,
-      variants: Object.fromEntries(variants),
-      narrow: true,
-    };
+    return { ...kernel, name: `${kernel.name}{${key}}`, bindings, variants: Object.fromEntries(variants) };
   });
 }
 

@@ -3,7 +3,7 @@
 
 import type { Sizes, Variant } from "../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../engine/tensor.ts";
-import { swapped, swappedLane } from "./quad.ts";
+import { swapped, swappedRow } from "./quad.ts";
 
 //   M rows of x   I input features   O output features
 export type ProductLetter = "M" | "I" | "O";
@@ -138,14 +138,13 @@ ${mainWith(builtins)}
           wgsl: ({ M }) => {
             const rows = quadBlock(M);
             const loads = rows / 4;
-            const owner = (r: number) => `m + ${r - (r % 4)}u + ${swappedLane(r % 4)}`;
             return `${main}
   let i = workgroupIndex(wg) * WG + lane;
   const QUADS = (O4 + 3u) / 4u;
   let o4 = (i / 4u % QUADS) * 4u + i % 4u;
   let m = i / 4u / QUADS * ${rows}u;
   let mine = min(o4, O4 - 1u);
-  ${each(loads, (j) => `let row${j} = min(${owner(4 * j)}, M - 1u) * I4; ${ifSquares(`var loaded${j} = 0.0;`)}`)}
+  ${each(loads, (j) => `let row${j} = min(m + ${swappedRow(`${4 * j}u`)}, M - 1u) * I4; ${ifSquares(`var loaded${j} = 0.0;`)}`)}
   ${declare(rows)}
   for (var k = 0u; k < I4; k++) {
     ${load("mine", "k")}
@@ -154,7 +153,7 @@ ${mainWith(builtins)}
   }
   ${ifSquares(each(rows, (r) => `squares${r} = ${swapped(`loaded${r >> 2}`, r % 4)};`))}
   if (o4 >= O4) { return; }
-  ${finishRows(rows, (r) => `m + (${r} & ~3u) + ((lane ^ ${r}) & 3u)`)}
+  ${finishRows(rows, (r) => `m + ${swappedRow(r)}`)}
 }`;
           },
         },

@@ -21,7 +21,7 @@ import {
   write,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { elementWgsl, ownElement, sinkSlots, storeWgsl } from "./attention/cache.ts";
+import { elementWgsl, ownElement, sinkSlots, storeThreads, storeWgsl } from "./attention/cache.ts";
 import { sinkPosition } from "./attention/pattern.ts";
 import { type ProductLetter, productVariants } from "./product.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
@@ -126,46 +126,41 @@ fn place(v: vec4f, m: u32, o4: u32) {
 /** Tiles of four slots that T tokens in a row may touch, of so many slots. */
 const touched = (T: number, slots: number) => Math.min(ceilDiv(slots, 4), Math.floor((T + 2) / 4) + 1);
 
-/** Dispatched for each page that the chunk reaches. A thread owns four slots of a group of columns. */
+/** Dispatched for each page that the chunk reaches. */
 const append: Pass<Letter> = {
   overPages: true,
   workgroup: 64,
-  grid: ({ B, T, K, D, PAGE }) => ceilDiv(2 * B * K * touched(T, PAGE) * ceilDiv(D, 4), 64),
-  wgsl: ({ T, PAGE }) => `${cursorWgsl}
-const TILES = ${touched(T, PAGE)}u;
-${storeWgsl("kv0", (token) => `own[(plane * T + ${token}) * D4 * 4u + d]`)}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / GROUPS / TILES;
-  if (plane >= 2u * B * K) { return; }
-  let start = position(plane / K % B);
-  let n4 = (max(start, params.base) - params.base) / 4u + i / GROUPS % TILES;
+  grid: (s) => ceilDiv(storeThreads(s, touched(s.T, s.PAGE)), 64),
+  wgsl: ({ T, PAGE }) =>
+    storeWgsl({
+      cache: "kv0",
+      own: (token) => `own[(plane * T + ${token}) * D4 * 4u + d]`,
+      tiles: touched(T, PAGE),
+      find: `let start = position(b);
+  let n4 = (max(start, params.base) - params.base) / 4u + n;
   if (n4 >= PAGE / 4u) { return; }
+  let row = plane * (PAGE / 4u) + n4;
   let slots = params.base + 4u * n4 + vec4u(0u, 1u, 2u, 3u);
-  let which = (slots >= vec4u(start)) & (slots < vec4u(start + count(plane / K % B)));
-  if (any(which)) { store(plane, plane * (PAGE / 4u) + n4, i % GROUPS, which, select(vec4u(), slots - start, which)); }
-}`,
+  let which = (slots >= vec4u(start)) & (slots < vec4u(start + count(b)));
+  let tokens = select(vec4u(), slots - start, which);`,
+    }),
 };
 
 /** The same for sinks. */
 const keepSinks: Pass<Letter> = {
   workgroup: 64,
-  grid: ({ B, K, S, D }) => ceilDiv(2 * B * K * ceilDiv(S, 4) * ceilDiv(D, 4), 64),
-  wgsl: `${cursorWgsl}
-${elementWgsl}
-${storeWgsl("ring", ownElement)}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / GROUPS / S4;
-  if (plane >= 2u * B * K) { return; }
-  let start = position(plane / K % B);
-  let n4 = i / GROUPS % S4;
-  let slots = 4u * n4 + vec4u(0u, 1u, 2u, 3u);
-  let which = (slots >= vec4u(start)) & (slots < vec4u(min(S, start + count(plane / K % B))));
-  if (any(which)) { store(plane, plane * (S4 + W4) + n4, i % GROUPS, which, select(vec4u(), slots - start, which)); }
-}`,
+  grid: (s) => ceilDiv(storeThreads(s, ceilDiv(s.S, 4)), 64),
+  wgsl: ({ S }) =>
+    storeWgsl({
+      cache: "ring",
+      own: ownElement,
+      tiles: ceilDiv(S, 4),
+      find: `let start = position(b);
+  let row = plane * (S4 + W4) + n;
+  let slots = 4u * n + vec4u(0u, 1u, 2u, 3u);
+  let which = (slots >= vec4u(start)) & (slots < vec4u(min(S, start + count(b))));
+  let tokens = select(vec4u(), slots - start, which);`,
+    }),
 };
 
 function variantsOf(store: Store, turned: boolean): Record<string, Variant<Letter>> {
@@ -212,8 +207,8 @@ fn finish(sum: vec4f, squares: f32, m: u32, o4: u32) { place(sum * inverseSqrt(s
     fusedSubgroups: fused(one.subgroups),
     fusedWorkgroup: fused(one.workgroup),
     ...all(many, (product) => two(product, { when: (s) => s.M > 1 && (product.when?.(s) ?? true) })),
-    apartTiles: two(many.tiles, { when: ({ M }) => M === 1, narrow: true }),
-    apartWorkgroup: two(many.workgroup, { when: ({ M }) => M === 1, narrow: true }),
+    apartTiles: two(many.tiles, { when: ({ M }) => M === 1, fallback: true }),
+    apartWorkgroup: two(many.workgroup, { when: ({ M }) => M === 1, fallback: true }),
   };
 }
 

@@ -1,7 +1,6 @@
 // The chunk's last min(count, W) keys and values into a ring: the one of position p in slot p mod W. Where sinks are kept,
 // the ring's slots come after theirs. Attention reads the ring before, with the positions that came before the chunk.
 
-import { cursorWgsl } from "../engine/cursor.ts";
 import {
   type Binding,
   type Bindings,
@@ -13,7 +12,7 @@ import {
   update,
 } from "../engine/kernel.ts";
 import { ceilDiv } from "../engine/tensor.ts";
-import { elementWgsl, ownElement, sinkSlots, storeWgsl } from "./attention/cache.ts";
+import { ownElement, sinkSlots, storeThreads, storeWgsl } from "./attention/cache.ts";
 import { countOf, cursorFor, positionOf } from "./reference/cursor.ts";
 
 //   B streams   T tokens in the chunk   K key and value heads   W slots of the ring: the window   S sinks before them
@@ -42,7 +41,6 @@ const make = (sinks: boolean) =>
       ring: tiled(update("f32", 2, "B", "K", sinks ? sinkSlots : "W", "D")),
     },
 
-    // A thread owns four slots of a group of columns, and takes what the chunk has for them.
     variants: {
       slots: {
         suits: "any",
@@ -50,29 +48,22 @@ const make = (sinks: boolean) =>
         passes: [
           {
             workgroup: 64,
-            // as many groups as there are where each is one tile
-            grid: (s) => ceilDiv(2 * s.B * s.K * slotTiles(s) * ceilDiv(s.D, 4), 64),
-            wgsl: (s) => `${cursorWgsl}
-const TILES = ${slotTiles(s)}u;
-${elementWgsl}
-${storeWgsl("ring", ownElement)}
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = workgroupIndex(wg) * WG + lane;
-  let plane = i / GROUPS / TILES;
-  if (plane >= 2u * B * K) { return; }
-  let b = plane / K % B;
-  let end = position(b) + count(b);
+            grid: (s) => ceilDiv(storeThreads(s, slotTiles(s)), 64),
+            wgsl: (s) =>
+              storeWgsl({
+                cache: "ring",
+                own: ownElement,
+                tiles: slotTiles(s),
+                find: `let end = position(b) + count(b);
   let kept = min(count(b), W);
-  let n4 = ((end - kept) % W / 4u + i / GROUPS % TILES) % W4;
+  let n4 = ((end - kept) % W / 4u + n) % W4;
+  let row = plane * ${sinks ? "(S4 + W4) + S4" : "W4"} + n4;
   // how far behind the last token those of these slots are
   let slots = n4 * 4u + vec4u(0u, 1u, 2u, 3u);
   let behind = (vec4u((end + W - 1u) % W + W) - min(slots, vec4u(W))) % W;
   let which = (behind < vec4u(kept)) & (slots < vec4u(W));
-  if (!any(which)) { return; }
-  let tokens = select(vec4u(), vec4u(count(b) - 1u) - behind, which);
-  store(plane, plane * ${sinks ? "(S4 + W4) + S4" : "W4"} + n4, i % GROUPS, which, tokens);
-}`,
+  let tokens = select(vec4u(), vec4u(count(b) - 1u) - behind, which);`,
+              }),
           },
         ],
       },

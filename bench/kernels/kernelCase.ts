@@ -56,13 +56,6 @@ export function toleranceOf(kernel: AnyKernel, binding: string): Difference {
   return type === "f16" || type === "int8" ? STORING[type] : (kernel.tolerance ?? DEFAULT_TOLERANCE);
 }
 
-/** Within its tolerance; what is no number is not. */
-export const agrees = (kernel: AnyKernel, differences: Readonly<Record<string, Difference>>): boolean =>
-  Object.entries(differences).every(([name, { nmse, largest }]) => {
-    const bound = toleranceOf(kernel, name);
-    return nmse <= bound.nmse && largest <= bound.largest;
-  });
-
 /** What a kernel's own rule or uniform random numbers put into its bindings, as it is stored; what it writes holds NaN. */
 function inputs(kernel: AnyKernel, s: Sizes): Record<string, Data> {
   const random = randomSource(1 + kernel.cases.indexOf(s));

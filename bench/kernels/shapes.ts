@@ -40,12 +40,13 @@ export async function shapesOf(
     else if (!shape.usedBy.includes(by)) shape.usedBy.push(by);
   };
   for (const kernel of kernels) for (const sizes of kernel.cases) add(kernel, sizes, "case");
-  // kernels are made anew by their options: a name is what they are
+  // kernels are made anew by their options, a name is what they are; over narrower tiles they are the same kernel
   const names = new Set(kernels.map(({ name }) => name));
+  const isMeant = ({ name }: AnyKernel) => names.has(name.split("{", 1)[0]!);
   for (const { model, architecture, config, tests } of models) {
     for (const test of tests) {
       for (const { kernel, sizes } of await usedBy(variants, architecture, config, [test])) {
-        if (!names.has(kernel.name)) continue;
+        if (!isMeant(kernel)) continue;
         const paged = pagedLetter(kernel);
         const depth = test.n_depth + test.n_prompt + test.n_gen;
         add(kernel, paged ? { ...sizes, [paged]: depth } : sizes, `${model} ${phaseOf(test)}`);

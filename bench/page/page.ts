@@ -2,6 +2,7 @@
 // that the command line runs.
 
 import { type AdapterDescription, describeAdapter } from "../../engine/gpuDevice.ts";
+import { usualTune } from "../adapter.ts";
 import { ADAPTER } from "../meters/adapterFacts.ts";
 import { formatLeft, TimeLeft } from "../progress.ts";
 import type { Environment, Results, Row } from "../row.ts";
@@ -82,8 +83,7 @@ async function findAdapter(): Promise<void> {
   const found = describeAdapter(adapter);
   place.className = found.software ? "notice" : "notice quiet";
   place.textContent = adapterText(found);
-  // a race costs a software adapter more than it brings
-  form.tune = found.software ? "off" : "cached";
+  form.tune = usualTune(found);
   runButton.disabled = false;
 }
 

@@ -2,7 +2,7 @@
 
 import { cursorWgsl } from "../../engine/cursor.ts";
 import { derived } from "../../engine/kernel.ts";
-import { roundUp } from "../../engine/tensor.ts";
+import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import type { Kind } from "./pattern.ts";
 
 /** Every token's keys and values are kept, in pages; else those that can still be seen, in a ring. */
@@ -52,11 +52,21 @@ fn element(plane: u32, slots4: u32, slot: u32, d: u32) -> u32 {
   return ((plane * slots4 + slot / 4u) * D4 + d / 4u) * 16u + d % 4u * 4u + slot % 4u;
 }`;
 
-/**
- * WGSL: `store(plane, row, group, which, tokens)` puts a group of columns of row `row` of a cache's tiles: of the four slots those
- * that `which` names, each from the chunk's token for it. `own` is column d of a token in a plane.
- */
-export const storeWgsl = (cache: string, own: (token: string) => string): string => `
+interface Storing {
+  /** The WGSL array of the cache's tiles. */
+  cache: string;
+  /** WGSL: column d of a token in a plane. */
+  own(token: string): string;
+  /** Tiles of four slots that a plane is visited for. */
+  tiles: number;
+  /** WGSL: for tile n of these and stream b, `row` of the cache's tiles, `which` of its four slots are stored, and the chunk's `tokens` for them. */
+  find: string;
+}
+
+/** WGSL of a pass in which a thread owns four slots of a group of columns, and takes what the chunk has for them. */
+export const storeWgsl = ({ cache, own, tiles, find }: Storing): string => `${cursorWgsl}
+${elementWgsl}
+const TILES = ${tiles}u;
 const GROUPS = (D4 + ${cache}_GROUP - 1u) / ${cache}_GROUP;
 fn owned(plane: u32, tokens: vec4u, d: u32) -> vec4f {
   if (d >= D) { return vec4f(); }
@@ -64,14 +74,25 @@ fn owned(plane: u32, tokens: vec4u, d: u32) -> vec4f {
     .map((j) => own(`tokens[${j}]`))
     .join(", ")});
 }
-fn store(plane: u32, row: u32, group: u32, which: vec4<bool>, tokens: vec4u) {
-  let first = group * ${cache}_GROUP;
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = workgroupIndex(wg) * WG + lane;
+  let n = i / GROUPS % TILES;
+  let plane = i / GROUPS / TILES;
+  if (plane >= 2u * B * K) { return; }
+  let b = plane / K % B;
+  ${find}
+  if (!any(which)) { return; }
+  let first = i % GROUPS * ${cache}_GROUP;
   let last = min(first + ${cache}_GROUP, D4);
   var most = vec4f();
   for (var d = 4u * first; ${cache}_GROUP > 1u && d < 4u * last; d++) { most = max(most, abs(owned(plane, tokens, d))); }
   ${cache}Begin(row, first, which, most);
   for (var d = 4u * first; d < 4u * last; d++) { ${cache}Put(row, d / 4u, d % 4u, which, owned(plane, tokens, d)); }
 }`;
+/** Threads of such a pass: as many groups as there are where each is one tile. */
+export const storeThreads = ({ B, K, D }: { B: number; K: number; D: number }, tiles: number): number =>
+  2 * B * K * tiles * ceilDiv(D, 4);
 
 /** The chunk's own keys and values, as f32. */
 export const ownElement = (token: string): string => `chunk[element(plane, T4, ${token}, d)]`;

@@ -3,7 +3,7 @@
 import { type Pass, type Sizes, share } from "../../engine/kernel.ts";
 import { ceilDiv, roundUp } from "../../engine/tensor.ts";
 import { quadBlock } from "../product.ts";
-import { swapped, swappedLane } from "../quad.ts";
+import { swapped, swappedRow } from "../quad.ts";
 import type { Letter } from "../selectiveScan.ts";
 
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
@@ -40,7 +40,7 @@ export const timeSteps = (workgroup: number, shared = false): Pass<Letter> => {
     wgsl: (s) => {
       const block = tokens(s);
       const loads = shared ? block / 4 : block;
-      const owner = (j: number) => (shared ? `m + ${j - (j % 4)}u + ${swappedLane(j % 4)}` : `m + ${j}u`);
+      const owner = (j: number) => `m + ${shared ? swappedRow(`${j}u`) : `${j}u`}`;
       const value = (j: number) => (shared ? swapped(`r${j >> 2}`, j % 4) : `r${j}`);
       return `${softplusWgsl("vec4f")}
 fn put(m: u32, e4: u32, v: vec4f) {
