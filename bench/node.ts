@@ -7,7 +7,6 @@ import { type AdapterDescription, describeAdapter } from "../engine/gpuDevice.ts
 import { packedChromium } from "./packedChromium.ts";
 
 export interface NodeGpu {
-  /** Keep it as long as anything made from it: Dawn ends when it is collected. */
   gpu: GPU;
   adapter: AdapterDescription;
 }
@@ -30,11 +29,15 @@ export async function dawnInNode(request: { software?: boolean | undefined } = {
   );
 }
 
+/** Held until the process ends: Dawn ends when its GPU object is collected, under all that was made from it. */
+const opened: GPU[] = [];
+
 async function openDawn(): Promise<NodeGpu | undefined> {
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);
   // As --enable-webgpu-developer-features does in Chrome: timestamps that are not rounded.
   const gpu = create(["disable-dawn-features=timestamp_quantization"]);
+  opened.push(gpu);
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   return adapter ? { gpu, adapter: describeAdapter(adapter) } : undefined;
 }
