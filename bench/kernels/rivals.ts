@@ -129,7 +129,8 @@ ${main}
   ],
 };
 
-const recurrence = { featureMap: "elu", normalise: true, gated: false } as const;
+/** Linear attention of Katharopoulos et al., as it is compared. */
+export const recurrence = { featureMap: "elu", normalise: true, gated: false } as const;
 
 /** A workgroup a head and four value columns, a lane a key row: the form of ONNX Runtime's LinearAttention. */
 const attentionTree: Variant<RecurrenceLetter> = {

@@ -2,7 +2,7 @@
 
 import type { GpuMachine } from "../../engine/gpu.ts";
 import { allKernels } from "../../kernels/index.ts";
-import type { Roof } from "../meters/roof.ts";
+import { higherRoof, measureRoof, type Roof } from "../meters/roof.ts";
 import type { Emit } from "../run.ts";
 import { isNamed, type KernelTime, type Roofs, type Target } from "./kernelTime.ts";
 import { KernelBench } from "./measure.ts";
@@ -46,7 +46,10 @@ export async function benchKernels(
   }
   if (names.length > 0) return;
   const onFigure = (figure: string) => emit({ type: "step", test: figure, what: "timing" });
-  await emit({ type: "targets", targets: await findTargets({ machine, roof, bench }, onFigure) });
+  // minutes later: another chance for a roof that was found while something else ran
+  const again = await measureRoof(machine.device, machine.variants.suits === "cpu");
+  const place = { machine, roof: higherRoof(roof, again), bench };
+  await emit({ type: "targets", targets: await findTargets(place, onFigure) });
 }
 
 const titleOf = ({ kernel, usedBy }: Shape): string => `${kernel.name}, ${usedBy[0]}`;

@@ -6,9 +6,11 @@ import { Ledger } from "../../engine/ledger.ts";
 import type { Model } from "../../engine/model.ts";
 import { sketch } from "../../engine/rehearsal.ts";
 import { Session } from "../../engine/session.ts";
+import type { StoredType } from "../../engine/tiles.ts";
 import { attention } from "../../kernels/attention.ts";
 import { linear } from "../../kernels/linear.ts";
-import { scanColumns } from "../../kernels/selectiveScan.ts";
+import { linearAttention } from "../../kernels/linearAttention.ts";
+import { scanColumns, selectiveScan } from "../../kernels/selectiveScan.ts";
 import type { Config } from "../../models/config.ts";
 import { loadRandom, openConfig } from "../../models/load.ts";
 import { failure } from "../failure.ts";
@@ -19,7 +21,7 @@ import type { Test } from "../tests.ts";
 import { generateTimed, prefillTimed } from "../timed.ts";
 import type { KernelTime, Target } from "./kernelTime.ts";
 import type { KernelBench } from "./measure.ts";
-import { plainLinear, type Rival, rivals } from "./rivals.ts";
+import { plainLinear, type Rival, recurrence, rivals } from "./rivals.ts";
 
 /** What figures are found with. */
 interface Place {
@@ -33,6 +35,8 @@ interface Aim {
   figure: string;
   wanted: number;
   most?: true;
+  /** The class of adapter that it is asked of; without one, of all. */
+  on?: "cpu" | "gpu";
   find: Find;
 }
 
@@ -81,17 +85,22 @@ const plainProduct =
     };
   };
 
+const roofText = ({ roof }: Place) => `the roof is ${roof.readGbs.toPrecision(2)} GB/s`;
+
 /** A share of the read roof: the least of several sizes. */
-const product: Find = async (place) => {
-  const sides = [512, 1024, 2048];
-  const shares: number[] = [];
-  for (const side of sides) {
-    const time = fastest(await timed(place, linear({}), { M: 1, I: side, O: side, eps: 0 }));
-    shares.push(time.gbs! / place.roof.readGbs);
-  }
-  const how = sides.map((side, i) => `${side}x${side}: ${shares[i]!.toFixed(2)}`).join(", ");
-  return { found: Math.min(...shares), how };
-};
+const product =
+  (...sides: number[]): Find =>
+  async (place) => {
+    const shares: string[] = [];
+    let found = Number.POSITIVE_INFINITY;
+    for (const side of sides) {
+      const time = fastest(await timed(place, linear({}), { M: 1, I: side, O: side, eps: 0 }));
+      const share = time.gbs! / place.roof.readGbs;
+      shares.push(`${side}x${side}: ${share.toFixed(2)} (${time.variant})`);
+      found = Math.min(found, share);
+    }
+    return { found, how: `${shares.join(", ")}; ${roofText(place)}` };
+  };
 
 /** What the norm adds to the product that it is folded into. */
 const foldedNorm: Find = async (place) => {
@@ -135,8 +144,9 @@ async function withSession<T>(
   machine: GpuMachine,
   config: Config,
   work: (session: Session) => Promise<T>,
+  dtype: StoredType = "f32",
 ): Promise<T> {
-  const model = await loadRandom(machine, config, 1);
+  const model = await loadRandom(machine, config, 1, { dtype });
   try {
     const session = await Session.open(model, { chunk: CHUNK });
     try {
@@ -158,9 +168,20 @@ const decode =
       const bytes = (await theoryAt(place, session.model, STEPS)).bytesMoved / TOKENS;
       return {
         found: bytes / (1e6 * ms) / place.roof.readGbs,
-        how: `${(bytes / 2 ** 20).toFixed(1)} MiB and ${ms.toFixed(2)} ms a token`,
+        how: `${(bytes / 2 ** 20).toFixed(1)} MiB and ${ms.toFixed(2)} ms a token; ${roofText(place)}`,
       };
     });
+
+/** Tokens generated from weights of two bytes: times those from weights of four. */
+const narrower =
+  (config: Config): Find =>
+  async ({ machine }) => {
+    const ms = (dtype: StoredType) =>
+      withSession(machine, config, (session) => fastestMs(session, machine, STEPS), dtype);
+    const wide = (await ms("f32")) / TOKENS;
+    const narrow = (await ms("f16")) / TOKENS;
+    return { found: wide / narrow, how: `${wide.toFixed(3)} against ${narrow.toFixed(3)} ms a token` };
+  };
 
 /** Tokens in the cache: one, and as many as the pages hold that one dispatch reads on a software adapter. */
 const CACHED = [1, 512];
@@ -184,16 +205,17 @@ const perLayer =
   };
 
 const width = { vocab_size: 4096, hidden_size: 512 };
-const llama = (num_hidden_layers: number): Config => ({
+const llama = (num_hidden_layers: number, wider = 1): Config => ({
   model_type: "llama",
-  ...width,
-  intermediate_size: 1376,
+  vocab_size: 4096,
+  hidden_size: 512 * wider,
+  intermediate_size: 1376 * wider,
   num_hidden_layers,
-  num_attention_heads: 8,
-  num_key_value_heads: 8,
+  num_attention_heads: 8 * wider,
+  num_key_value_heads: 8 * wider,
 });
 const mamba = (num_hidden_layers: number): Config => ({ model_type: "mamba", ...width, num_hidden_layers });
-const linearAttention = (num_hidden_layers: number): Config => ({
+const linearModel = (num_hidden_layers: number): Config => ({
   model_type: "linear_attn",
   ...width,
   intermediate_size: 1376,
@@ -214,19 +236,25 @@ const gru = (num_layers: number): Config => ({
 const scan = { B: 1, T: 256, E: 1024, N: 16, R: 64 };
 const keys = { B: 1, T: 1, H: 8, D: 64, Y: 512, N: 16_384 };
 const heads = { B: 1, T: 512, Hq: 8, Hk: 8, Dk: 64, Dv: 64, W: 1536 };
+const scanSizes = (tokens: number) => ({ ...scan, T: tokens, P: scanColumns(scan).P, X: 2 * scan.E });
+
+/** What the cost model predicts, over what is measured. */
+async function predictedRatio(place: Place, session: Session, sizes: typeof STEPS): Promise<number> {
+  const { workNs, dispatches } = await theoryAt(place, session.model, sizes);
+  const predictedNs = workNs + dispatches * place.roof.dispatchNs;
+  return predictedNs / (1e6 * (await fastestMs(session, place.machine, sizes)));
+}
 
 /** How far off the cost model is, in the median of these models' steps and prompts: predicted over measured, less 1. */
 const costModel: Find = async (place) => {
-  const { machine, roof } = place;
   const ratios: [what: string, ratio: number][] = [];
-  for (const config of [llama(4), mamba(4), linearAttention(4), gru(2)]) {
-    await withSession(machine, config, async (session) => {
-      for (const [name, sizes] of Object.entries(PREDICTED)) {
-        const { workNs, dispatches } = await theoryAt(place, session.model, sizes);
-        const predictedNs = workNs + dispatches * roof.dispatchNs;
-        const ms = await fastestMs(session, machine, sizes);
-        ratios.push([`${session.model.architecture.name} ${name}`, predictedNs / (1e6 * ms)]);
-      }
+  for (const config of [llama(4), mamba(4), linearModel(4), gru(2)]) {
+    await withSession(place.machine, config, async (session) => {
+      for (const [name, sizes] of Object.entries(PREDICTED))
+        ratios.push([
+          `${session.model.architecture.name} ${name}`,
+          await predictedRatio(place, session, sizes),
+        ]);
     });
   }
   return {
@@ -235,41 +263,75 @@ const costModel: Find = async (place) => {
   };
 };
 
+/** A token's time over what the cost model predicts. */
+const overPredicted =
+  (config: Config): Find =>
+  (place) =>
+    withSession(place.machine, config, async (session) => {
+      const { bytesMoved, dispatches } = await theoryAt(place, session.model, STEPS);
+      return {
+        found: 1 / (await predictedRatio(place, session, STEPS)),
+        how: `${(bytesMoved / TOKENS / 2 ** 20).toFixed(0)} MiB and ${Math.round(dispatches / TOKENS)} dispatches a token`,
+      };
+    });
+
 const aims: readonly Aim[] = [
   {
     figure: "product with one row of x, weights of 1 MB and more: share of the read roof",
+    on: "cpu",
     wanted: 0.75,
-    find: product,
+    find: product(512, 1024, 2048),
   },
-  { figure: "a token of a llama of width 512: share of the read roof", wanted: 0.65, find: decode(llama(4)) },
-  { figure: "a token of a mamba of width 512: share of the read roof", wanted: 0.65, find: decode(mamba(4)) },
+  {
+    figure: "a token of a llama of width 512: share of the read roof",
+    on: "cpu",
+    wanted: 0.65,
+    find: decode(llama(4)),
+  },
+  {
+    figure: "a token of a mamba of width 512: share of the read roof",
+    on: "cpu",
+    wanted: 0.65,
+    find: decode(mamba(4)),
+  },
   {
     figure: "product 256x512x512: times a plain thread an output",
+    on: "cpu",
     wanted: 12,
     find: plainProduct({ M: 256, I: 512, O: 512, eps: 0 }),
   },
   {
     figure: "attention at 16,384 tokens, 8 heads of 64, 2 of keys: times a workgroup a split",
+    on: "cpu",
     wanted: 8,
     find: against(attention({ pattern: "full" }), "split", { ...keys, K: 2 }),
   },
   {
     figure: "the same with 8 heads of keys",
+    on: "cpu",
     wanted: 4,
     find: against(attention({ pattern: "full" }), "split", { ...keys, K: 8 }),
   },
   {
     figure:
       "selective scan, 256 tokens, 1,024 channels of 16 states: times a workgroup a channel with a tree",
+    on: "cpu",
     wanted: 50,
-    find: rival("selectiveScan", { ...scan, P: scanColumns(scan).P, X: 2048 }),
+    find: rival("selectiveScan", scanSizes(256)),
   },
   {
     figure: "linear attention, 512 tokens, 8 heads of 64: times a tree a token",
+    on: "cpu",
     wanted: 40,
     find: rival("linearAttention", heads),
   },
-  { figure: "norm folded into a product of 1,024x1,024: adds", wanted: 0.05, most: true, find: foldedNorm },
+  {
+    figure: "norm folded into a product of 1,024x1,024: adds",
+    on: "cpu",
+    wanted: 0.05,
+    most: true,
+    find: foldedNorm,
+  },
   { figure: "dispatches a layer and token, llama", wanted: 8, most: true, find: perLayer(llama) },
   { figure: "dispatches a layer and token, mamba", wanted: 6, most: true, find: perLayer(mamba) },
   { figure: "dispatches a layer and token, gru", wanted: 1, most: true, find: perLayer(gru) },
@@ -277,18 +339,64 @@ const aims: readonly Aim[] = [
     figure: "dispatches a layer and token, linear attention",
     wanted: 7,
     most: true,
-    find: perLayer(linearAttention),
+    find: perLayer(linearModel),
   },
-  { figure: "cost model: median row is off by", wanted: 0.25, most: true, find: costModel },
+  { figure: "cost model: median row is off by", on: "cpu", wanted: 0.25, most: true, find: costModel },
+  {
+    figure: "product with one row of x, weights of 256 MiB: share of the read roof",
+    on: "gpu",
+    wanted: 0.8,
+    find: product(8192),
+  },
+  {
+    figure: "a token of a llama of width 2,048: times what the cost model says",
+    on: "gpu",
+    wanted: 1.5,
+    most: true,
+    find: overPredicted(llama(3, 4)),
+  },
+  {
+    figure: "a token of a llama of width 512: times what the cost model says",
+    on: "gpu",
+    wanted: 1.5,
+    most: true,
+    find: overPredicted(llama(4)),
+  },
+  {
+    figure: "a token of a mamba of width 512: times what the cost model says",
+    on: "gpu",
+    wanted: 1.5,
+    most: true,
+    find: overPredicted(mamba(4)),
+  },
+  {
+    figure: "selective scan, 4,096 tokens: times the serial form",
+    on: "gpu",
+    wanted: 5,
+    find: against(selectiveScan, "block", scanSizes(4096)),
+  },
+  {
+    figure: "linear attention, 4,096 tokens: times the serial form",
+    on: "gpu",
+    wanted: 5,
+    find: against(linearAttention(recurrence), "staged", { ...heads, T: 4096 }),
+  },
+  {
+    figure: "a token of a llama of width 2,048, weights as f16: times f32",
+    on: "gpu",
+    wanted: 1.5,
+    find: narrower(llama(3, 4)),
+  },
 ];
 
-/** All figures; one that cannot be had says why. */
+/** All figures that are asked of this class of adapter; one that cannot be had says why. */
 export async function findTargets(
   place: Place,
   onFigure: (figure: string) => void | Promise<void>,
 ): Promise<Target[]> {
   const out: Target[] = [];
-  for (const { figure, wanted, most = false, find } of aims) {
+  const { suits } = place.machine.variants;
+  for (const { figure, wanted, most = false, find } of aims.filter(({ on = suits }) => on === suits)) {
     await onFigure(figure);
     const aim = { figure, wanted, most };
     try {
