@@ -1,0 +1,48 @@
+// What the bench asks of a runtime that it compares: one model, one stream. Another runtime is one more file beside this.
+
+import type { Forward } from "./forward.ts";
+
+/** A model as a peer gets it: the same configuration, the checkpoint's own weights. */
+export interface PeerModel {
+  /** longtape's name of the architecture. */
+  arch: string;
+  forward: Forward;
+  /** V: logits of a token. */
+  vocabulary: number;
+  /** By the checkpoint's name: f32, row-major. */
+  weights: ReadonlyMap<string, Float32Array>;
+  /** Tokens that the stream will hold at most; a cache of a fixed size is made for these. */
+  context: number;
+}
+
+export interface Peer {
+  /** Settings that its figures hang on, as a reader would repeat them. */
+  readonly settings: string;
+  /** The device that it computes on, for the meter; null where it computes on the CPU. */
+  readonly device: GPUDevice | null;
+  /** Throws Unsupported where the runtime cannot run the model, in the runtime's own words. */
+  load(model: PeerModel): Promise<void>;
+  /** Empties the stream. */
+  reset(): Promise<void>;
+  /** Appends these tokens; over when the device has done it. */
+  prefill(ids: readonly number[]): Promise<void>;
+  /** The likeliest next token, which is appended: over when its id is in JavaScript. After a prefill. */
+  step(): Promise<number>;
+  /** f32 [V]: after the last token. */
+  logits(): Promise<Float32Array>;
+  /** Bytes by its own count; null where it has none. */
+  memory(): number | null;
+  /** What a row of this model has to say beside its figures: operators that ran elsewhere. */
+  remarks(): string[];
+  /** All that the runtime has for giving back what the model holds. */
+  dispose(): Promise<void>;
+}
+
+/** A model that a runtime cannot run. */
+export class Unsupported extends Error {
+  override name = "Unsupported";
+}
+
+/** Names on the command line, and what runs each. */
+export const PEERS = ["longtape", "ort-webgpu", "ort-wasm", "tfjs-webgpu"] as const;
+export type PeerName = (typeof PEERS)[number];
