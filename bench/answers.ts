@@ -4,6 +4,7 @@ import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
 import { kernelAnswer, targetAnswer } from "./kernels/table.ts";
 import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
+import { peerMeansAnswer, peersAnswer } from "./peers/table.ts";
 import type { Results } from "./row.ts";
 import { formatBytes, formatCount, show } from "./units.ts";
 
@@ -18,6 +19,8 @@ export interface Answer {
 }
 
 export function answersOf({
+  environment,
+  rows,
   fits = [],
   crossovers = [],
   quality = [],
@@ -28,6 +31,8 @@ export function answersOf({
   targets = [],
 }: Results): Answer[] {
   return [
+    peerMeansAnswer(rows),
+    peersAnswer(rows, environment.peers),
     ...searches.map((searched) => fitAnswer(fits, searched)),
     crossoverAnswer(crossovers),
     qualityAnswer(quality),

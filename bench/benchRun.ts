@@ -20,6 +20,7 @@ import {
   type Environment,
   emptyQuality,
   type Field,
+  type PeerFacts,
   type Quality,
   type Results,
   type Row,
@@ -27,7 +28,7 @@ import {
 } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { type Planned, type Subject, storedAs, subjectsOf } from "./subject.ts";
-import { deepStep, kernelTests } from "./tests.ts";
+import { deepStep, kernelTests, type Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
 export interface Outcome {
@@ -86,7 +87,8 @@ export class BenchRun {
     this.#folder = options.out ?? join(project, "bench/results", stamp);
     this.#wanted = options.progress ?? process.stderr.isTTY;
     const before = options.quality ? ["quality"] : [];
-    const stages = job.plan.map(({ tests }) => [...before, ...tests]);
+    const rows = (tests: readonly Test[]) => tests.flatMap((test) => options.peers.map(() => test));
+    const stages = job.plan.map(({ tests }) => [...before, ...rows(tests)]);
     this.#progress = this.#wanted ? createProgress(stages) : noProgress;
     this.#printers = [
       { printer: createPrinter(options.output, this.#extra), to: process.stdout },
@@ -123,7 +125,10 @@ export class BenchRun {
       this.#progress.clear();
     }
     if (this.#empty) return { failed: this.#broken, report: null };
-    const crossovers = crossoversOf(this.#rows, environment.curves ?? []);
+    const crossovers = crossoversOf(
+      this.#rows.filter(({ peer }) => peer === "longtape"),
+      environment.curves ?? [],
+    );
     const found = {
       fits: this.#fits,
       crossovers,
@@ -173,6 +178,9 @@ export class BenchRun {
         break;
       case "tuned":
         this.#environment.tuned.push(event.tuned);
+        break;
+      case "peer":
+        this.#addPeer(event.facts);
         break;
       case "curve":
         this.#environment.curves!.push(event.curve);
@@ -247,7 +255,7 @@ export class BenchRun {
         }
         if (this.#options.quality && this.#finished.stages === 0)
           this.take({ type: "quality", quality: { ...emptyQuality(subject), status: "failed", reason } });
-        for (const test of tests.slice(this.#finished.rows)) {
+        for (const test of tests.slice(Math.floor(this.#finished.rows / this.#options.peers.length))) {
           const { build_commit, versions } = this.#environment;
           const build = { build_commit, version: versions.longtape ?? null };
           this.#addRow({ ...identity(subject, test, build, runtime.adapter), status: "failed", reason });
@@ -255,6 +263,14 @@ export class BenchRun {
       }
       if (signal.aborted) return;
     }
+  }
+
+  /** Each once: the first model tells. */
+  #addPeer(facts: PeerFacts): void {
+    const { peers = [], versions } = this.#environment;
+    if (peers.some(({ peer }) => peer === facts.peer)) return;
+    this.#environment.peers = [...peers, facts];
+    versions[facts.peer] = facts.version;
   }
 
   #addRow(row: Row): void {

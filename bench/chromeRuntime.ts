@@ -109,13 +109,19 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
       page = opened.page;
       return opened.facts;
     },
-    run: (subject, tests) =>
-      onPage((here) =>
+    async run(subject, tests) {
+      // other runtimes have one device a page: what one model left there would be another's
+      if (settings.peers?.length && page) {
+        await page.close();
+        page = null;
+      }
+      await onPage((here) =>
         here.evaluate(
           ([subject, tests]) => (globalThis as unknown as RunnerWindow).benchRunner.run(subject, tests),
           [addressed(subject), tests] as const,
         ),
-      ),
+      );
+    },
     kernels: (plan, wanted) =>
       onPage((here) =>
         here.evaluate(

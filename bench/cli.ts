@@ -32,6 +32,7 @@ await runCommand(async (argv, signal) => {
     fit: options.fit && { ...options.fit, freeBytes: process.availableMemory() },
     fill: options.fill,
     curve: options.curve !== null,
+    peers: options.peers.filter((name) => name !== "longtape"),
     quality: options.quality ? QUALITY_TOKENS : null,
     build_commit: environment.build_commit,
     version: environment.versions.longtape ?? null,

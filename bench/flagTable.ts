@@ -143,7 +143,7 @@ export const table: readonly Flag[] = [
   },
   {
     flags: "--peer <name>",
-    help: "runtimes to compare: longtape (default: longtape)",
+    help: "runtimes to compare: ort-webgpu and ort-wasm (onnxruntime-web), tfjs-webgpu (TensorFlow.js), or all; longtape is always run (default: longtape)",
     list: true,
     group: "What to run:",
   },
@@ -168,7 +168,11 @@ export const table: readonly Flag[] = [
     list: true,
     group: "What to run:",
   },
-  { flags: "--quick", help: "small sizes, two repetitions: under a minute", group: "What to run:" },
+  {
+    flags: "--quick",
+    help: "small sizes, two repetitions: under a minute; with --peer three, to depth 1024",
+    group: "What to run:",
+  },
   {
     flags: "--dtype <type>",
     help: "how matrices are stored: f32, f16, int8 (bytes, a scale for 64 of a row); arithmetic is f32 (default: f32)",

@@ -15,6 +15,7 @@ import {
   UsageError,
   words,
 } from "./flagValues.ts";
+import { PEERS, type PeerName } from "./peers/peer.ts";
 import { type Format, formats } from "./printers/index.ts";
 import type { Field } from "./row.ts";
 import { benchArchs } from "./shipped.ts";
@@ -25,7 +26,8 @@ export interface BenchOptions extends TestLists {
   /** Hugging Face folders. With no folder and no architecture named, all shipped models run. */
   models: string[];
   archs: string[];
-  peers: string[];
+  /** longtape first: it is always run. */
+  peers: PeerName[];
   /** How far each model goes is searched, the most streams at this context; null: not asked for. */
   fit: { context: number; mostSeconds: number } | null;
   /** Tokens between the rows of one long stream, which takes the place of the tests; null: tests. */
@@ -64,6 +66,8 @@ export type Parsed = { options: BenchOptions } | { help: string };
 
 const full = { p: [512], n: [128], genDepths: [0, 1024, 4096], ubatches: [512], repetitions: 5 };
 const quick = { p: [64], n: [16], genDepths: [0, 512], ubatches: [64], repetitions: 2 };
+/** The same beside other runtimes, whose rounds are compared one by one. */
+const quickPeers = { ...quick, n: [32], genDepths: [0, 1024], repetitions: 3 };
 const promptDepths = [0];
 
 /** Most rows of one long stream. */
@@ -139,7 +143,9 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   // who asks how far a model goes asks for no rows by that
   const asked = [given.quick, given.nPrompt, given.nGen, given.pg].some((flag) => flag !== undefined);
   const noRows = given.fit === true && !asked;
-  const base = given.quick ? quick : noRows ? { ...full, p: [], n: [] } : full;
+  const peers = peersNamed(words(given.peer));
+  const small = peers.length > 1 ? quickPeers : quick;
+  const base = given.quick ? small : noRows ? { ...full, p: [], n: [] } : full;
   const depths = given.nDepth && integers("-d", given.nDepth, 0);
   // what was asked for is run: by itself, quality is all of it
   const tested =
@@ -148,11 +154,11 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   const options: BenchOptions = {
     models: words(given.model),
     archs: words(given.arch).map((name) => archNamed(name, archs)),
-    peers: given.peer ? words(given.peer).map((name) => oneOf("--peer", name, ["longtape"])) : ["longtape"],
+    peers,
     prompts: given.nPrompt ? integers("-p", given.nPrompt, 0) : tested ? base.p : [],
     gens: given.nGen ? integers("-n", given.nGen, 0) : tested ? base.n : [],
     promptGens: (given.pg ?? []).map(pair),
-    promptDepths: depths ?? promptDepths,
+    promptDepths: depths ?? (given.quick && peers.length > 1 ? base.genDepths : promptDepths),
     genDepths: depths ?? base.genDepths,
     streams: given.nParallel ? integers("-npl", given.nParallel, 1, 4096) : [1],
     ubatches: given.ubatchSize ? integers("-ub", given.ubatchSize, 1, 65_536) : base.ubatches,
@@ -206,6 +212,15 @@ function resolve(given: Given, archs: readonly string[]): BenchOptions {
   return options;
 }
 
+/** longtape, which all are held against, and those that were asked for. */
+function peersNamed(found: string[]): PeerName[] {
+  const named = found.flatMap((word): readonly PeerName[] => {
+    const name = oneOf("--peer", word, [...PEERS, "all"]);
+    return name === "all" ? PEERS : [name];
+  });
+  return [...new Set<PeerName>(["longtape", ...named])];
+}
+
 /** All that is to be run on each model. */
 export function testsOf(options: BenchOptions): Test[] {
   const { curve, genDepths } = options;
@@ -227,13 +242,27 @@ function cacheTypesOf({ cacheTypeK, cacheTypeV }: Given): StoredType[] {
 }
 
 /** Refuses flags that say nothing beside one another. */
-function checkModes(given: Given, { fit, curve, fill, genDepths }: BenchOptions): void {
+function checkModes(given: Given, options: BenchOptions): void {
+  const { fit, curve, fill, genDepths, peers, runtime, dtypes, cacheTypes } = options;
   if (given.kernel && !given.kernels)
     throw new UsageError("--kernel: found no --kernels beside it, wanted one");
   const alone = (mode: string, others: Record<string, unknown>) => {
     for (const [flag, value] of Object.entries(others))
       if (value) throw new UsageError(`${mode}, found ${flag} beside it`);
   };
+  if (peers.length > 1) {
+    alone("--peer sets tests beside one another", {
+      "--curve": given.curve,
+      "--fit": given.fit,
+      "--quality": given.quality,
+      "--kernels": given.kernels,
+    });
+    if (runtime === "node")
+      throw new UsageError("--peer: found --runtime node beside it, wanted chrome: the others run in a page");
+    const narrow = [...dtypes, ...cacheTypes].find((type) => type !== "f32");
+    if (narrow)
+      throw new UsageError(`--peer: found ${narrow} beside it, wanted f32: the others compute in f32`);
+  }
   const { nPrompt, nGen, pg, repetitions } = given;
   const ofTests = { "-p": nPrompt, "-n": nGen, "-pg": pg, "-r": repetitions };
   if (given.kernels) {
@@ -269,7 +298,7 @@ export function varyingFields(options: BenchOptions): Field[] {
   const narrow = [...dtypes, ...cacheTypes].some((type) => type !== "f32");
   const ofStreams: Field[] = ["n_parallel", "avg_ts_stream", "bytes_per_stream", "streams_per_gib"];
   return [
-    ...when(peers.length > 1, ["peer"]),
+    ...when(peers.length > 1, ["peer", "mem_asked", "mem_peak", "mem_own", "mem_left"]),
     ...when(streams.length > 1 || streams[0] !== 1, ofStreams),
     ...when(ubatches.length > 1, ["n_ubatch"]),
     ...when(fill !== "text", ["fill"]),

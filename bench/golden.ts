@@ -6,7 +6,7 @@ import { openSafetensors, TensorError } from "../models/safetensors.ts";
 import type { Source } from "../models/source.ts";
 import { adapterLine } from "./adapter.ts";
 
-const FILE = "golden.safetensors";
+export const FILE = "golden.safetensors";
 
 /** What a machine may differ by: normalised mean squared error over all logits. */
 export const NMSE_LIMIT = 1e-9;

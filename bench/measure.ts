@@ -98,7 +98,7 @@ export class Measurement {
   }
 
   /** Repetitions from the same place, then one more under timestamps. */
-  async time({ repetitions, warmup, onRun }: TimeOptions): Promise<TimeFigures> {
+  async time({ repetitions, warmup, onRun, onRound }: TimeOptions): Promise<TimeFigures> {
     const session = this.#session;
     const { machine, test } = this.#measured;
     const submits = countSubmits(machine.device.queue);
@@ -128,6 +128,7 @@ export class Measurement {
         for (const latency of latencies) latenciesNs.push(latency);
         // after a prompt alone, one token is drawn for the time to the first
         firsts.push(((first || (await generateTimed(session, 1)).first) - started) * 1e6);
+        await onRound?.(r);
       }
       await onRun("timestamps");
       await restart();
@@ -180,6 +181,8 @@ export interface TimeOptions {
   warmup: boolean;
   /** Called before each run. */
   onRun(what: string): Promise<void>;
+  /** Called after each repetition: what else runs by turns with it. */
+  onRound?(r: number): Promise<void>;
 }
 
 function countSubmits(queue: GPUQueue): { count(): number; stop(): void } {

@@ -6,6 +6,7 @@ import { claimsSection, claimsStyle } from "./claims/section.ts";
 import { Html, html } from "./html.ts";
 import { rooflineChart } from "./kernels/rooflineChart.ts";
 import { pairsChart } from "./pairsChart.ts";
+import { peerColours, peerMark, peersChart } from "./peers/chart.ts";
 import { qualityChart } from "./qualityChart.ts";
 import {
   adapterName,
@@ -31,6 +32,7 @@ export function reportHtml(results: Results, claims: readonly Judged[] = []): st
   const archs = [...new Set([...rows, ...fits, ...quality].map(({ arch }) => arch))].filter(Boolean);
   // many streams belong to one claim's evidence; beside every other model's one they would fill the charts with labels
   const drawn = claims.length > 0 ? rows.filter((row) => row.n_parallel === 1) : rows;
+  const ours = drawn.filter(({ peer }) => peer === "longtape");
   const title = `longtape: ${archs.join(", ") || (kernels.length > 0 ? "kernels" : "no model")}`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -54,7 +56,7 @@ export function reportHtml(results: Results, claims: readonly Judged[] = []): st
 ${adapterNotice(environment)}
 ${environment.tab_hidden && html`<p class="notice"><strong>The tab was hidden during the run.</strong> Browsers slow down hidden tabs: take no time from this report.</p>`}
 ${claims.length > 0 && claimsSection(claims)}
-${glance(drawn)}
+${glance(ours)}
 ${charts({ ...results, rows: drawn }, claims.length > 0)}
 ${answersOf(results).map((answer) => answerSection(answer, results))}
 ${(rows.length > 0 || fits.length + quality.length + kernels.length === 0) && everyRow(rows)}
@@ -147,14 +149,25 @@ function charts({ environment, rows, quality = [], kernels = [], roofs }: Result
     width,
     height,
   });
-  const generated = rows.filter((row) => row.n_gen > 0 && row.n_prompt === 0);
-  const prompts = rows.filter((row) => row.n_prompt > 0 && row.n_gen === 0);
-  const both = rows.filter((row) => row.n_prompt > 0 && row.n_gen > 0);
+  const timedTests = [...new Set(rows.map(({ test }) => test))];
+  const sideBySide = timedTests.map((test) => {
+    const own = rows.filter((row) => row.test === test);
+    return figure(
+      `Side by side: ${test}`,
+      html`${[...new Set(own.map(({ peer }) => peer))].map((peer) => html`<span style="color: ${peerColours[peer] ?? "inherit"}">${peerMark(peer)}</span> ${peer} `)}Mean of the rounds, which went by turns; to the right is faster.`,
+      peersChart(own, canvas(1000, 0)),
+    );
+  });
+  const ours = rows.filter(({ peer }) => peer === "longtape");
+  const generated = ours.filter((row) => row.n_gen > 0 && row.n_prompt === 0);
+  const prompts = ours.filter((row) => row.n_prompt > 0 && row.n_gen === 0);
+  const both = ours.filter((row) => row.n_prompt > 0 && row.n_gen > 0);
   const figures = [
+    ...sideBySide,
     figure(
       "Bytes against context",
       "Points: bytes of state, keys and values that were measured. Lines: what the ledger says the engine must allocate. A point off its line is an error. Steps are pages.",
-      bytesChart(rows, environment.curves ?? [], canvas(1000, 460)),
+      bytesChart(ours, environment.curves ?? [], canvas(1000, 460)),
     ),
     working
       ? figure(
@@ -229,7 +242,7 @@ ${rows.map((cells) => html`<tr>${cells.map(cell)}</tr>\n`)}</tbody>
 </section>`;
 }
 
-function figure(title: string, caption: string, svg: SVGElement | null): Html | null {
+function figure(title: string, caption: string | Html, svg: SVGElement | null): Html | null {
   if (!svg) return null;
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", title);

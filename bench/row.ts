@@ -136,6 +136,11 @@ export interface Row {
    * and token: measured once a model, on a device where nothing was compiled. Races come before it: see `tuned`.
    */
   load_ns: number | null;
+  /** Bytes by a peer's own count, and those that its device still held after it gave back all it could. Null for longtape. */
+  mem_own: number | null;
+  mem_left: number | null;
+  /** What stands beside a peer's figures: nodes that ran on the CPU, repetitions that were left out. */
+  remark: string | null;
 }
 
 /** refused: preflight said no. Only failed makes the exit code 1. */
@@ -213,6 +218,9 @@ export const fieldKinds: { readonly [F in Field]: "text" | "integer" | "real" | 
   nmse_vs_f32: "real",
   bits_vs_f32: "real",
   load_ns: "real",
+  mem_own: "integer",
+  mem_left: "integer",
+  remark: "text",
 };
 
 export const fields = Object.keys(fieldKinds) as Field[];
@@ -276,6 +284,15 @@ export interface Environment {
   seed: number | null;
   /** Theory between the measured points, for the charts. */
   curves?: Curve[];
+  /** Runtimes that were compared: version and settings of each. */
+  peers?: PeerFacts[];
+}
+
+/** A runtime as a reader would set it up again. */
+export interface PeerFacts {
+  peer: string;
+  version: string;
+  settings: string;
 }
 
 export interface Adapter {

@@ -3,13 +3,14 @@
 
 import * as v from "valibot";
 import type { GpuMachine } from "../engine/gpu.ts";
-import type { Architecture } from "../engine/model.ts";
+import type { Architecture, ReadWeight } from "../engine/model.ts";
 import { race, type Tune } from "../engine/tune.ts";
 import type { Verdict as RaceVerdict, VerdictStore } from "../engine/verdicts.ts";
 import { openCheckpoint, readJson } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { type LoadOptions, openConfig } from "../models/load.ts";
+import { randomWeights } from "../models/random.ts";
 import type { Source } from "../models/source.ts";
 import { usualTune } from "./adapter.ts";
 import { layersOf } from "./architecture.ts";
@@ -22,6 +23,7 @@ import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
 import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
+import { FILE as GOLDEN_FILE, readGolden } from "./golden.ts";
 import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/run.ts";
 import type { Ran } from "./kernels/shapes.ts";
 import { Measurement } from "./measure.ts";
@@ -32,6 +34,10 @@ import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
 import { type Answers, answersOf, type Change, changeOf, UNCHANGED } from "./narrow.ts";
+import { Contender, contextFor, type Expected } from "./peers/contender.ts";
+import { type Forward, forwardOf, readStored } from "./peers/forward.ts";
+import type { RivalName } from "./peers/index.ts";
+import { type PeerModel, Unsupported } from "./peers/peer.ts";
 import { measureQuality } from "./quality.ts";
 import {
   type Alternation,
@@ -39,6 +45,7 @@ import {
   type DriftPoint,
   type Environment,
   emptyQuality,
+  type PeerFacts,
   type Quality,
   type Row,
   type Tuned,
@@ -76,6 +83,8 @@ export interface Settings {
   fill?: "text" | "random";
   /** Are the tests stretches of one stream, end to end (tests.ts, curveTests)? */
   curve?: boolean;
+  /** Runtimes that are compared, beside longtape. */
+  peers?: readonly RivalName[];
   /** Tokens of the long stream whose bits a byte are measured, before any test; left out: nothing of the kind. */
   quality?: number | null;
   build_commit: string | null;
@@ -88,6 +97,7 @@ export type BenchEvent =
   | { type: "step"; test: string | null; what: string }
   | { type: "verdict"; verdict: Verdict }
   | { type: "tuned"; tuned: Tuned }
+  | { type: "peer"; facts: PeerFacts }
   | { type: "curve"; curve: Curve }
   | { type: "fit"; fit: Fit }
   | { type: "quality"; quality: Quality }
@@ -114,6 +124,8 @@ export interface Loaded {
   gates: Map<string, number>;
   /** What was resident before it was loaded. */
   resident: Resident | null;
+  /** How it reads its weights again, by the checkpoint's names. */
+  read: ReadWeight;
   /** From the opening of its checkpoint, races aside. */
   loadNs: number;
   /** null until they are measured. */
@@ -125,6 +137,9 @@ export interface Loaded {
 /** Curves go on past the deepest test, and never end before this many tokens. */
 const CURVE_FACTOR = 4;
 const CURVE_TOKENS = 8192;
+
+/** Ids that a peer must continue a prompt with, where no golden says more. */
+const GREEDY_TOKENS = 8;
 
 /** What searches time: a step of one stream. */
 const FIT_STEP = { n_prompt: 0, n_gen: 1, n_parallel: 1, n_ubatch: 1 };
@@ -180,7 +195,16 @@ export class Bench {
         await emit({ type: "quality", quality: found });
       }
       if (curve) for (const stretches of curvesOf(tests)) await this.#curve(loaded, stretches, emit);
-      else for (const test of tests) await emit({ type: "row", row: await this.#test(loaded, test, emit) });
+      else {
+        const contenders = await this.#contenders(loaded, tests, emit);
+        for (const test of tests) {
+          for (const contender of contenders) await contender.begin(test, this.#settings.warmup);
+          await emit({ type: "row", row: await this.#test(loaded, test, emit, contenders) });
+          for (const contender of contenders)
+            await emit({ type: "row", row: contender.row(this.#rowOf(loaded, test)) });
+        }
+        for (const contender of contenders) await contender.dispose();
+      }
       const { architecture, config, machine } = model.loaded;
       const deepest = Math.max(CURVE_TOKENS, CURVE_FACTOR * Math.max(...tests.map(held)));
       const points = await curveOf(machine.variants, architecture, config, deepest);
@@ -254,6 +278,11 @@ export class Bench {
           ? on.random(rawConfig, seed, { tune: "off", ...options })
           : on.load(source, { tune: "off", overlay: overlay ?? {}, ...options });
     const load = stored({ ...types, ...sizes });
+    let checkpoint: ReturnType<typeof openCheckpoint> | undefined;
+    const read: ReadWeight = async (name, shape) => {
+      checkpoint ??= openCheckpoint(source);
+      return (await checkpoint).read(name, shape);
+    };
     const text = await this.#host.text();
     const answers = async (of: Model) => this.#counter.paused(() => answersOf(of, text, seed));
     let wide: Answers | null = null;
@@ -291,6 +320,7 @@ export class Bench {
         reference,
         gates: new Map(),
         resident,
+        read: seededConfig ? randomWeights(seed) : read,
         loadNs,
         bitsPerByte: null,
         change,
@@ -383,11 +413,77 @@ export class Bench {
     return curvesOf(tests).flatMap((stretches) => [stretches[0]!, stretches.at(-1)!]);
   }
 
-  async #test(loaded: Loaded, test: Test, emit: Emit): Promise<Row> {
+  /** The other runtimes: measured for memory, then loaded anew and ready to be timed. */
+  async #contenders(loaded: Loaded, tests: readonly Test[], emit: Emit): Promise<Contender[]> {
+    const { peers = [] } = this.#settings;
+    if (peers.length === 0) return [];
+    const { model, fill, subject, read } = loaded;
+    const onStep = async (what: string) => emit({ type: "step", test: null, what });
+    const onTrace = async (stack: string) => emit({ type: "trace", stack });
+    const expected = await this.#expected(loaded);
+    let forward: Forward;
+    let weights: ReadonlyMap<string, Float32Array> = new Map();
+    try {
+      forward = forwardOf(openConfig(await this.#config(subject), subject.types));
+      weights = await readStored(forward, read);
+    } catch (error) {
+      if (!(error instanceof Unsupported)) throw error;
+      forward = () => {
+        throw error;
+      };
+    }
+    const { architecture } = model.loaded;
+    const peerModel: PeerModel = {
+      arch: architecture.name,
+      forward,
+      vocabulary: model.vocabulary,
+      parameters: model.parameters,
+      weights,
+      context: contextFor(tests, expected),
+    };
+    const host = { model: peerModel, expected, fill, counter: this.#counter, onStep, onTrace };
+    const contenders = peers.map((name) => new Contender(name, host));
+    for (const contender of contenders) {
+      await contender.measure(tests);
+      const { facts } = contender;
+      if (facts) await emit({ type: "peer", facts });
+    }
+    await this.#counter.paused(async () => {
+      for (const contender of contenders) await contender.load();
+    });
+    return contenders;
+  }
+
+  /** The golden beside the checkpoint; where there is none, what our own model says, which the gate has passed. */
+  async #expected({ subject, model, fill }: Loaded): Promise<Expected> {
+    const source = this.#host.source(subject.folder);
+    if (subject.folder && !subject.seededConfig && (await source.size(GOLDEN_FILE)) !== null) {
+      const { inputs, logits, greedy, T, V } = await readGolden(source);
+      return { ids: inputs[0]!, logits: logits.subarray(0, T * V), greedy: greedy[0]! };
+    }
+    const ids = fill.ids(GATE_TOKENS);
+    const session = await model.session({ chunk: GATE_TOKENS, allLogits: true });
+    try {
+      const [logits] = await session.prefillLogits([ids]);
+      const greedy: number[] = [];
+      for await (const id of session.streams[0]!.stream({ maxTokens: GREEDY_TOKENS })) greedy.push(id);
+      return { ids, logits: logits!, greedy };
+    } finally {
+      session.destroy();
+    }
+  }
+
+  async #test(loaded: Loaded, test: Test, emit: Emit, contenders: readonly Contender[] = []): Promise<Row> {
     const { machine, model, subject, layers, fill, depths } = loaded;
     const step = async (what: string) => emit({ type: "step", test: testName(test), what });
     const { delaySeconds, repetitions, warmup } = this.#settings;
     let row = this.#rowOf(loaded, test);
+    // by turns with ours; what ours does not reach is made up for at the end
+    let rounds = 0;
+    const onRound = async () => {
+      rounds++;
+      for (const contender of contenders) await contender.round();
+    };
     // until a session of the test was opened, "no" is the answer of the preflight
     let phase: Phase = "preflight";
     let measurement: Measurement | null = null;
@@ -418,13 +514,19 @@ export class Bench {
       row = { ...row, ...memoryFields(held, loaded.resident, theory, literature, test) };
       const fault = await measurement.fault();
       if (fault) return { ...row, status: "failed", reason: fault };
-      const time = await this.#counter.paused(() => measurement!.time({ repetitions, warmup, onRun: step }));
+      const time = await this.#counter.paused(() =>
+        measurement!.time({ repetitions, warmup, onRun: step, onRound }),
+      );
       return { ...row, ...timeFields(time, theory, this.#roof!, test, loaded.loadNs) };
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
       return { ...row, ...failure(error, phase) };
     } finally {
       measurement?.destroy();
+      if (contenders.length > 0)
+        await this.#counter.paused(async () => {
+          while (rounds < repetitions) await onRound();
+        });
     }
   }
 

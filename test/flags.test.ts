@@ -37,6 +37,20 @@ describe("defaults", () => {
     expect(options("--quick").repetitions).toBe(2);
   });
 
+  test("--quick beside other runtimes: three rounds, and depth", () => {
+    expect(names("--quick --peer all")).toEqual(["pp64", "tg32", "pp64 @ d1024", "tg32 @ d1024"]);
+    expect(options("--quick --peer ort-wasm").repetitions).toBe(3);
+    expect(names("--quick --peer longtape")).toEqual(names("--quick"));
+  });
+
+  test("longtape is run whatever it is compared with, each once", () => {
+    expect(options("--peer all").peers).toEqual(["longtape", "ort-webgpu", "ort-wasm", "tfjs-webgpu"]);
+    expect(options("--peer tfjs-webgpu,longtape --peer tfjs-webgpu").peers).toEqual([
+      "longtape",
+      "tfjs-webgpu",
+    ]);
+  });
+
   test("--fit alone gives no rows, beside what asks for some it does", () => {
     expect(options("").fit).toBeNull();
     expect(names("--fit")).toEqual([]);
@@ -236,7 +250,10 @@ describe("errors are one sentence and exit 2", () => {
     ["-ctk q8_0", '-ctk: found "q8_0", wanted one of f32, f16, int8'],
     ["-ctk f16 -ctv int8", "-ctv: found int8 beside -ctk f16, wanted the same"],
     ["--dtype q4", '--dtype: found "q4", wanted one of f32, f16, int8'],
-    ["--peer tfjs-webgpu", '--peer: found "tfjs-webgpu", wanted one of longtape'],
+    ["--peer tfjs", '--peer: found "tfjs", wanted one of longtape, ort-webgpu, ort-wasm, tfjs-webgpu, all'],
+    ["--peer all --fit", "--peer sets tests beside one another, found --fit beside it"],
+    ["--peer all --runtime node", "--peer: found --runtime node beside it, wanted chrome"],
+    ["--peer all --dtype f16", "--peer: found f16 beside it, wanted f32"],
     ["-a rwkv", '-a: found "rwkv", wanted one of elman, gru'],
     ["-a hybrid:mamba*3+att", '-a: "hybrid:mamba*3+att": found "att", wanted layers such as mamba*3+attn'],
     ["-a hybrid:window", '-a: "hybrid:window": found "window", wanted the window\'s tokens, as window:256'],

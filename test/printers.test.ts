@@ -84,7 +84,8 @@ test("fields are those of DESIGN section 7, in its order, then those of streams,
       "mem_state mem_kv mem_scratch mem_other mem_live mem_peak mem_asked mem_resident mem_resident_method theory_weights " +
       "theory_state theory_kv theory_scratch theory_other theory_err_pct closed_weights closed_state closed_kv " +
       "closed_scores overhead_pct bytes_per_token nmse_vs_reference avg_ts_stream latency_p50_ns latency_p95_ns " +
-      "bytes_per_stream streams_per_gib theory_pairs bits_per_byte nmse_vs_f32 bits_vs_f32 load_ns",
+      "bytes_per_stream streams_per_gib theory_pairs bits_per_byte nmse_vs_f32 bits_vs_f32 load_ns " +
+      "mem_own mem_left remark",
   );
   expect(Object.keys(emptyRow())).toEqual(fields);
 });
@@ -226,7 +227,7 @@ test("sql escapes quotes and states types", () => {
   const text = formatResults("sql", results);
   expect(text).toContain("CREATE TABLE IF NOT EXISTS longtape (\n  build_commit TEXT,\n");
   expect(text).toContain("  model_n_params INTEGER,\n");
-  expect(text).toContain("  load_ns REAL\n);");
+  expect(text).toContain("  remark TEXT\n);");
   expect(text).toContain(`'a|b "quoted", it''s <b>'`);
   expect(text).toContain("'[249000000,251000000]'");
   expect(text.match(/^INSERT INTO longtape \(build_commit, .*\);$/gm)).toHaveLength(1);

@@ -4,6 +4,8 @@
 export interface Counter {
   /** Bytes of buffers that were made while counting was on and are not destroyed. */
   bytes(device: GPUDevice): number;
+  /** The most that such buffers, and textures, ever held at once. */
+  peak(device: GPUDevice): number;
   /**
    * Runs `work` with WebGPU as it came: counting costs time. Buffers made meanwhile are not counted. Destruction is, always:
    * a session that grows under the clock frees scratch that was counted, and destroys nothing from one token to the next.
@@ -39,6 +41,7 @@ async function patch(): Promise<Counter> {
   };
   return {
     bytes: (device) => getWebGPUMemoryUsage(device).memory.buffer,
+    peak: (device) => getWebGPUMemoryUsage(device).memory.maxTotal,
     async paused(work) {
       put("plain");
       try {

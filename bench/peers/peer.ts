@@ -9,6 +9,7 @@ export interface PeerModel {
   forward: Forward;
   /** V: logits of a token. */
   vocabulary: number;
+  parameters: number;
   /** By the checkpoint's name: f32, row-major. */
   weights: ReadonlyMap<string, Float32Array>;
   /** Tokens that the stream will hold at most; a cache of a fixed size is made for these. */
@@ -24,6 +25,10 @@ export interface Peer {
   load(model: PeerModel): Promise<void>;
   /** Empties the stream. */
   reset(): Promise<void>;
+  /** Remembers where the stream stands; a mark takes the place of the one before. */
+  mark(): void;
+  /** Puts the stream back to where it was marked, as often as that is asked. */
+  rollback(): void;
   /** Appends these tokens; over when the device has done it. */
   prefill(ids: readonly number[]): Promise<void>;
   /** The likeliest next token, which is appended: over when its id is in JavaScript. After a prefill. */

@@ -1,0 +1,308 @@
+// onnxruntime-web: our models as ONNX graphs, on its WebGPU build or on WebAssembly. A graph of one token takes steps; a
+// prompt runs in one of any length, or, where a recurrence has no operator, in unrolled runs of a few tokens.
+
+import type * as Ort from "onnxruntime-web";
+import type { Opened } from "./index.ts";
+import { encodeModel } from "./onnx.ts";
+import { exportGraph, type OnnxGraph, type StateSpec, TokensWanted } from "./onnxGraph.ts";
+import { type Peer, type PeerModel, Unsupported } from "./peer.ts";
+
+type Kind = "webgpu" | "wasm";
+
+/** Tokens of an unrolled run: more make a graph that takes long to load. */
+const UNROLLED = 16;
+
+/** Operators without a WebGPU kernel, which elementwise ones stand in for: on the CPU each would cost copies there and back. */
+const LACKS: Record<Kind, ReadonlySet<string>> = {
+  webgpu: new Set(["RNN", "Softplus"]),
+  wasm: new Set(),
+};
+
+/** Throws what the runtime throws where it cannot start. */
+export async function openOrt(kind: Kind): Promise<Opened> {
+  const heap = watchHeap(kind);
+  const ort = await imported(kind);
+  const threads = kind === "wasm" ? threadsHere() : 1;
+  ort.env.wasm.numThreads = threads;
+  // what makes the device and the heap is the first session
+  const probe = await ort.InferenceSession.create(probeGraph(), options(kind));
+  await probe.release();
+  const device = kind === "webgpu" ? await ort.env.webgpu.device : null;
+  return {
+    peer: new OrtPeer(ort, kind, { device, heap: heap(), threads }),
+    version: ort.env.versions.web ?? "",
+  };
+}
+
+async function imported(kind: Kind): Promise<typeof Ort> {
+  // Node's build is the WebAssembly one
+  if (typeof window === "undefined") return import("onnxruntime-web");
+  return kind === "webgpu" ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm");
+}
+
+const threadsHere = (): number => (globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1);
+
+const options = (kind: Kind): Ort.InferenceSession.SessionOptions => ({
+  executionProviders: [kind],
+  graphOptimizationLevel: "all",
+  // 3: errors
+  logSeverityLevel: 3,
+});
+
+/** A cache has room for the whole context from the start where one buffer can be past and present in one. */
+interface Session {
+  session: Ort.InferenceSession;
+  graph: OnnxGraph;
+  /** Tokens of a run; null: any. */
+  tokens: number | null;
+}
+
+type States = ReadonlyMap<string, Ort.Tensor>;
+interface Standing {
+  states: States;
+  id: number;
+  logits: Ort.Tensor | null;
+  position: number;
+}
+
+class OrtPeer implements Peer {
+  readonly settings: string;
+  readonly device: GPUDevice | null;
+  readonly #ort: typeof Ort;
+  readonly #kind: Kind;
+  readonly #heap: WebAssembly.Memory | null;
+  #step: Session | null = null;
+  #prompt: Session | null = null;
+  #model: PeerModel | null = null;
+  #remarks: string[] = [];
+  /** Buffers that are past and present in one. */
+  #caches = new Map<string, Ort.Tensor>();
+  #now: Standing = { states: new Map(), id: 0, logits: null, position: 0 };
+  #marked: Standing | null = null;
+
+  constructor(
+    ort: typeof Ort,
+    kind: Kind,
+    { device, heap, threads }: { device: GPUDevice | null; heap: WebAssembly.Memory | null; threads: number },
+  ) {
+    this.#ort = ort;
+    this.#kind = kind;
+    this.#heap = heap;
+    this.device = device;
+    this.settings =
+      kind === "webgpu"
+        ? "execution provider webgpu, states and logits in GPU buffers, the id read back"
+        : `execution provider wasm, SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  }
+
+  async load(model: PeerModel): Promise<void> {
+    this.#model = model;
+    try {
+      this.#step = await this.#session(1);
+      this.#prompt = await this.#session(null).catch((error: unknown) => {
+        if (!(error instanceof TokensWanted)) throw error;
+        return this.#session(UNROLLED);
+      });
+    } catch (error) {
+      await this.dispose();
+      // no kernel for an operator: what it cannot run
+      if (error instanceof Error && /not ?implemented|not supported|no kernel/i.test(error.message))
+        throw new Unsupported(error.message);
+      throw error;
+    }
+    await this.reset();
+  }
+
+  async reset(): Promise<void> {
+    this.#unmark();
+    this.#stand({ states: new Map(), id: 0, logits: null, position: 0 });
+  }
+
+  mark(): void {
+    this.#unmark();
+    this.#marked = this.#now;
+  }
+
+  rollback(): void {
+    if (this.#marked) this.#stand(this.#marked);
+  }
+
+  async prefill(ids: readonly number[]): Promise<void> {
+    const prompt = this.#prompt!;
+    const most = prompt.tokens ?? ids.length;
+    let from = 0;
+    for (; most > 1 && from + most <= ids.length; from += most)
+      await this.#run(prompt, ids.slice(from, from + most));
+    for (; from < ids.length; from++) await this.#run(this.#step!, ids.slice(from, from + 1));
+  }
+
+  async step(): Promise<number> {
+    const { id } = this.#now;
+    await this.#run(this.#step!, [id]);
+    return id;
+  }
+
+  async logits(): Promise<Float32Array> {
+    return (await this.#now.logits!.getData()) as Float32Array;
+  }
+
+  memory(): number | null {
+    return this.#heap?.buffer.byteLength ?? null;
+  }
+
+  remarks(): string[] {
+    return this.#remarks;
+  }
+
+  async dispose(): Promise<void> {
+    await this.reset();
+    for (const cache of this.#caches.values()) cache.dispose();
+    this.#caches = new Map();
+    for (const one of [this.#step, this.#prompt]) await one?.session.release();
+    this.#step = null;
+    this.#prompt = null;
+  }
+
+  async #session(tokens: number | null): Promise<Session> {
+    const graph = exportGraph(this.#model!, { tokens, lacks: LACKS[this.#kind] });
+    const onGpu = this.#kind === "webgpu";
+    const located: Record<string, "gpu-buffer" | "cpu"> = { logits: "gpu-buffer", id: "cpu" };
+    for (const { name } of graph.states) located[`present.${name}`] = "gpu-buffer";
+    const create = (more: Ort.InferenceSession.SessionOptions) =>
+      this.#ort.InferenceSession.create(graph.bytes, {
+        ...options(this.#kind),
+        ...(onGpu ? { preferredOutputLocation: located } : {}),
+        ...more,
+      });
+    if (onGpu) {
+      // said only to who asks for the log, which would cost time in every run
+      const { result, lines } = await listening(() => create({ logSeverityLevel: 0, logVerbosityLevel: 1 }));
+      await result.release();
+      for (const remark of placedOnCpu(lines))
+        if (!this.#remarks.includes(remark)) this.#remarks.push(remark);
+    }
+    return { session: await create({}), graph, tokens };
+  }
+
+  async #run({ session, graph }: Session, ids: readonly number[]): Promise<void> {
+    const { Tensor } = this.#ort;
+    const { states, position } = this.#now;
+    const end = position + ids.length;
+    const feeds: Record<string, Ort.Tensor> = {
+      ids: new Tensor("int32", Int32Array.from(ids), [1, ids.length]),
+    };
+    if (graph.positions) {
+      feeds.seqlens_k = new Tensor("int32", Int32Array.of(end - 1), [1]);
+      feeds.total_sequence_length = new Tensor("int32", Int32Array.of(end), [1]);
+    }
+    const fetches: Record<string, Ort.Tensor | null> = { logits: null, id: null };
+    for (const spec of graph.states) {
+      const past = states.get(spec.name) ?? this.#empty(spec);
+      feeds[`past.${spec.name}`] = past;
+      fetches[`present.${spec.name}`] = this.#caches.has(spec.name) ? past : null;
+    }
+    const found = await session.run(feeds, fetches);
+    const after = new Map(graph.states.map(({ name }) => [name, found[`present.${name}`]!]));
+    const [id] = found.id!.data as BigInt64Array;
+    this.#stand({ states: after, id: Number(id), logits: found.logits!, position: end });
+    // what an empty stream began with
+    for (const { name } of graph.states)
+      if (!states.has(name) && !this.#caches.has(name)) feeds[`past.${name}`]!.dispose();
+  }
+
+  #empty(spec: StateSpec): Ort.Tensor {
+    const { Tensor } = this.#ort;
+    if (spec.slots === null || !this.device) {
+      const size = spec.dims.reduce((a, b) => a * b, 1);
+      return new Tensor("float32", new Float32Array(size), spec.dims);
+    }
+    let cache = this.#caches.get(spec.name);
+    if (!cache) {
+      const dims = spec.dims.map((d, axis) => (axis === spec.slots ? this.#model!.context : d));
+      const size = 4 * dims.reduce((a, b) => a * b, 1);
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      const buffer = this.device.createBuffer({ label: spec.name, size: 16 * Math.ceil(size / 16), usage });
+      cache = Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims, dispose: () => buffer.destroy() });
+      this.#caches.set(spec.name, cache);
+    }
+    return cache;
+  }
+
+  /** Gives back what nothing refers to any more. */
+  #stand(now: Standing): void {
+    const before = this.#now;
+    this.#now = now;
+    this.#release(before);
+  }
+
+  #unmark(): void {
+    const marked = this.#marked;
+    this.#marked = null;
+    if (marked) this.#release(marked);
+  }
+
+  #release({ states, logits }: Standing): void {
+    const kept = new Set(
+      [this.#now, this.#marked].flatMap((s) => [...(s?.states.values() ?? []), s?.logits]),
+    );
+    for (const cache of this.#caches.values()) kept.add(cache);
+    for (const tensor of [...states.values(), logits]) if (tensor && !kept.has(tensor)) tensor.dispose();
+  }
+}
+
+/** Operators that ORT's log says it placed on the CPU, where it was to use the GPU: `Gather ran on the CPU (3)`. */
+export function placedOnCpu(lines: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  let onCpu = false;
+  for (const line of lines.flatMap((text) => text.split("\n"))) {
+    if (/placed on \[/.test(line)) onCpu = /\[CPUExecutionProvider\]/.test(line);
+    const node = onCpu && /^\s*(?:.*\]\s)?\s*(\w+) \(\w+_?\S*\)\s*$/.exec(line);
+    if (node) counts.set(node[1]!, (counts.get(node[1]!) ?? 0) + 1);
+  }
+  return [...counts].map(([op, count]) => `${op} ran on the CPU (${count})`);
+}
+
+/** What is written to the console meanwhile, which stays silent. */
+async function listening<T>(work: () => Promise<T>): Promise<{ result: T; lines: string[] }> {
+  const lines: string[] = [];
+  const names = ["debug", "log", "info", "warn", "error"] as const;
+  const plain = names.map((name) => console[name]);
+  for (const name of names)
+    console[name] = (...all: unknown[]) => {
+      lines.push(all.map(String).join(" "));
+    };
+  try {
+    return { result: await work(), lines };
+  } finally {
+    names.forEach((name, i) => {
+      console[name] = plain[i]!;
+    });
+  }
+}
+
+const heaps = new Map<Kind, WebAssembly.Memory>();
+
+/** ORT names its heap to nobody: it is the memory that is made while it starts, once for all. */
+function watchHeap(kind: Kind): () => WebAssembly.Memory | null {
+  const plain = WebAssembly.Memory;
+  WebAssembly.Memory = class extends plain {
+    constructor(descriptor: WebAssembly.MemoryDescriptor) {
+      super(descriptor);
+      heaps.set(kind, this);
+    }
+  };
+  return () => {
+    WebAssembly.Memory = plain;
+    return heaps.get(kind) ?? null;
+  };
+}
+
+/** The smallest model that there is. */
+function probeGraph(): Uint8Array {
+  return encodeModel({
+    nodes: [{ op: "Identity", domain: "", inputs: ["x"], outputs: ["y"], attributes: {} }],
+    initializers: [],
+    inputs: [{ name: "x", type: "f32", dims: [1] }],
+    outputs: [{ name: "y", type: "f32", dims: [1] }],
+  });
+}

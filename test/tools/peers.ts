@@ -1,0 +1,69 @@
+// A peer against the goldens: two prompts, so that what is carried is under test, then the tokens that follow.
+
+import { join } from "node:path";
+import { nmse } from "../../bench/gate.ts";
+import { readGolden } from "../../bench/golden.ts";
+import { forwardOf, readStored } from "../../bench/peers/forward.ts";
+import type { Peer, PeerModel } from "../../bench/peers/peer.ts";
+import { openCheckpoint } from "../../models/checkpoint.ts";
+import { directorySource } from "../../models/directory.ts";
+import { openConfig } from "../../models/load.ts";
+
+export const PEER_GOLDENS = [
+  "elman",
+  "gru",
+  "lstm",
+  "llama",
+  "mistral-window",
+  "linear-attention",
+  "gla",
+  "mamba",
+  "falcon-mamba",
+  "jamba",
+];
+
+export interface PeerAgreement {
+  /** Of the logits after either prompt and after the last token. */
+  nmse: number;
+  greedy: number[];
+  wanted: readonly number[];
+}
+
+/** `shipped`: a checkpoint of ours, in place of the tiny one of the same architecture. */
+export async function goldenModel(name: string, { shipped = false } = {}) {
+  const folder = shipped ? "../../models/checkpoints" : "../goldens";
+  const source = directorySource(join(import.meta.dirname, folder, name));
+  const checkpoint = await openCheckpoint(source);
+  const opened = openConfig(checkpoint.config);
+  const forward = forwardOf(opened);
+  const { inputs, logits, greedy, T, V } = await readGolden(source);
+  const model: PeerModel = {
+    arch: opened.architecture.name,
+    forward,
+    vocabulary: V,
+    parameters: 0,
+    weights: await readStored(forward, (tensor, shape) => checkpoint.read(tensor, shape)),
+    // and the tokens that tests go on with
+    context: T + greedy[0]!.length + 8,
+  };
+  return { model, ids: inputs[0]!, logits: logits.subarray(0, T * V), greedy: greedy[0]! };
+}
+
+/** Loads the model, feeds it, and leaves it loaded. */
+export async function againstGolden(
+  peer: Peer,
+  { model, ids, logits, greedy: wanted }: Awaited<ReturnType<typeof goldenModel>>,
+): Promise<PeerAgreement> {
+  const { vocabulary: V } = model;
+  await peer.load(model);
+  const half = Math.ceil(ids.length / 2);
+  const after = (count: number) => logits.subarray((count - 1) * V, count * V);
+  await peer.prefill(ids.slice(0, half));
+  const first = await peer.logits();
+  await peer.prefill(ids.slice(half));
+  const second = await peer.logits();
+  const greedy: number[] = [];
+  while (greedy.length < wanted.length) greedy.push(await peer.step());
+  const expected = Float32Array.from([...after(half), ...after(ids.length)]);
+  return { nmse: nmse(expected, [first, second]), greedy, wanted };
+}
