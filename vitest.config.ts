@@ -15,7 +15,13 @@ async function browserProject() {
     // The tests fetch goldens and checkpoints as /test/goldens/... and /models/checkpoints/...
     publicDir: false as const,
     // found in mid-run these would reload the page under the tests
-    optimizeDeps: { include: ["@huggingface/tokenizers", "idb-keyval", "valibot", "webgpu-memory"] },
+    optimizeDeps: {
+      include: [
+        ...["@huggingface/tokenizers", "idb-keyval", "valibot", "webgpu-memory", "protobufjs/light.js"],
+        ...["@tensorflow/tfjs", "@tensorflow/tfjs-backend-webgpu"],
+      ],
+      exclude: ["onnxruntime-web"],
+    },
     test: {
       name: "browser",
       include: [gpuTests],

@@ -63,7 +63,11 @@ export async function startServer({
     define: build ? { LONGTAPE_BUILD: JSON.stringify(build) } : {},
     plugins: [filesPlugin(served), withoutHotReload],
     // onnxruntime-web finds its .wasm beside its own file, so it stays in its own file.
-    optimizeDeps: { exclude: ["onnxruntime-web"] },
+    // TensorFlow.js is bundled before it is asked for: found in mid-run it would reload the page.
+    optimizeDeps: {
+      exclude: ["onnxruntime-web"],
+      include: ["@tensorflow/tfjs", "@tensorflow/tfjs-backend-webgpu", "protobufjs/light.js"],
+    },
     server: {
       middlewareMode: true,
       hmr: false,

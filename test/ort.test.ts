@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { PEER_NMSE } from "../bench/peers/contender.ts";
 import { openOrt, placedOnCpu } from "../bench/peers/ort.ts";
 import { Unsupported } from "../bench/peers/peer.ts";
+import { directorySource } from "../models/directory.ts";
 import { againstGolden, goldenModel, PEER_GOLDENS } from "./tools/peers.ts";
 
 /** The tiny ones have heads of 8, which ORT's attention does not take. */
@@ -9,7 +10,8 @@ const LARGER_HEADS = ["llama", "mistral-window", "jamba"];
 
 test.each(PEER_GOLDENS)("%s as an ONNX graph gives the golden logits in ORT", async (name) => {
   const { peer } = await openOrt("wasm");
-  const found = await againstGolden(peer, await goldenModel(name, { shipped: LARGER_HEADS.includes(name) }));
+  const folder = LARGER_HEADS.includes(name) ? "models/checkpoints" : "test/goldens";
+  const found = await againstGolden(peer, await goldenModel(directorySource(`${folder}/${name}`)));
   expect(found.nmse).toBeLessThanOrEqual(PEER_NMSE);
   expect(found.greedy).toEqual(found.wanted);
 
@@ -23,7 +25,7 @@ test.each(PEER_GOLDENS)("%s as an ONNX graph gives the golden logits in ORT", as
 
 test("heads that ORT's attention does not take are said so", async () => {
   const { peer } = await openOrt("wasm");
-  const { model } = await goldenModel("llama");
+  const { model } = await goldenModel(directorySource("test/goldens/llama"));
   await expect(peer.load(model)).rejects.toThrow(Unsupported);
 });
 

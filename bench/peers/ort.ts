@@ -21,12 +21,14 @@ const LACKS: Record<Kind, ReadonlySet<string>> = {
 /** Throws what the runtime throws where it cannot start. */
 export async function openOrt(kind: Kind): Promise<Opened> {
   const heap = watchHeap(kind);
-  const ort = await imported(kind);
   const threads = kind === "wasm" ? threadsHere() : 1;
-  ort.env.wasm.numThreads = threads;
-  // what makes the device and the heap is the first session
-  const probe = await ort.InferenceSession.create(probeGraph(), options(kind));
-  await probe.release();
+  const ort = await hearing(async () => {
+    const found = await imported(kind);
+    found.env.wasm.numThreads = threads;
+    // the first session makes the device and the heap, and the last takes the device with it: this one is never released
+    await found.InferenceSession.create(probeGraph(), options(kind));
+    return found;
+  });
   const device = kind === "webgpu" ? await ort.env.webgpu.device : null;
   return {
     peer: new OrtPeer(ort, kind, { device, heap: heap(), threads }),
@@ -262,21 +264,35 @@ export function placedOnCpu(lines: readonly string[]): string[] {
   return [...counts].map(([op, count]) => `${op} ran on the CPU (${count})`);
 }
 
-/** What is written to the console meanwhile, which stays silent. */
-async function listening<T>(work: () => Promise<T>): Promise<{ result: T; lines: string[] }> {
-  const lines: string[] = [];
+/** Lines of ORT's log, while someone listens. */
+let heard: string[] | null = null;
+
+/** ORT takes the console's functions when it starts: those that it then finds ask first whether someone listens. */
+async function hearing<T>(start: () => Promise<T>): Promise<T> {
   const names = ["debug", "log", "info", "warn", "error"] as const;
   const plain = names.map((name) => console[name]);
-  for (const name of names)
+  names.forEach((name, i) => {
     console[name] = (...all: unknown[]) => {
-      lines.push(all.map(String).join(" "));
+      if (heard) heard.push(all.map(String).join(" "));
+      else plain[i]!(...all);
     };
+  });
   try {
-    return { result: await work(), lines };
+    return await start();
   } finally {
     names.forEach((name, i) => {
       console[name] = plain[i]!;
     });
+  }
+}
+
+async function listening<T>(work: () => Promise<T>): Promise<{ result: T; lines: string[] }> {
+  const lines: string[] = [];
+  heard = lines;
+  try {
+    return { result: await work(), lines };
+  } finally {
+    heard = null;
   }
 }
 

@@ -1,13 +1,12 @@
 // A peer against the goldens: two prompts, so that what is carried is under test, then the tokens that follow.
 
-import { join } from "node:path";
 import { nmse } from "../../bench/gate.ts";
 import { readGolden } from "../../bench/golden.ts";
 import { forwardOf, readStored } from "../../bench/peers/forward.ts";
 import type { Peer, PeerModel } from "../../bench/peers/peer.ts";
 import { openCheckpoint } from "../../models/checkpoint.ts";
-import { directorySource } from "../../models/directory.ts";
 import { openConfig } from "../../models/load.ts";
+import type { Source } from "../../models/source.ts";
 
 export const PEER_GOLDENS = [
   "elman",
@@ -29,10 +28,7 @@ export interface PeerAgreement {
   wanted: readonly number[];
 }
 
-/** `shipped`: a checkpoint of ours, in place of the tiny one of the same architecture. */
-export async function goldenModel(name: string, { shipped = false } = {}) {
-  const folder = shipped ? "../../models/checkpoints" : "../goldens";
-  const source = directorySource(join(import.meta.dirname, folder, name));
+export async function goldenModel(source: Source) {
   const checkpoint = await openCheckpoint(source);
   const opened = openConfig(checkpoint.config);
   const forward = forwardOf(opened);
