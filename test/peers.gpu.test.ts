@@ -1,28 +1,49 @@
-import { expect, test } from "vitest";
-import { startCounting } from "../bench/meters/asked.ts";
-import { openOrt } from "../bench/peers/ort.ts";
-import { urlSource } from "../models/source.ts";
-import { goldenModel } from "./tools/peers.ts";
+// Every runtime in a page, for a few tokens: the wiring that Node's tests do not see.
 
-test("debug ort", async () => {
-  const counter = await startCounting();
-  const { getWebGPUMemoryUsage } = await import("webgpu-memory");
-  const { peer } = await openOrt("webgpu");
-  console.log(
-    "opened",
-    counter.bytes(peer.device!),
-    JSON.stringify(getWebGPUMemoryUsage()),
-    JSON.stringify(getWebGPUMemoryUsage(peer.device!)),
-  );
-  const { model, ids } = await goldenModel(urlSource(new URL("/test/goldens/gru/", location.href)));
-  await peer.load(model);
-  console.log("loaded", counter.bytes(peer.device!), JSON.stringify(getWebGPUMemoryUsage()), peer.remarks());
-  await peer.prefill(ids);
-  console.log(await peer.step(), await peer.step());
-  await peer.dispose();
-  console.log("disposed", JSON.stringify(getWebGPUMemoryUsage().memory));
-  await peer.load(model).catch((e) => console.log("again", e.stack));
-  await peer.prefill(ids);
-  console.log(await peer.step(), await peer.step());
-  expect(1).toBe(1);
+import { describe, expect, test } from "vitest";
+import { startCounting } from "../bench/meters/asked.ts";
+import { countDispatches } from "../bench/meters/dispatches.ts";
+import { PEER_NMSE } from "../bench/peers/contender.ts";
+import { openPeer, type RivalName } from "../bench/peers/index.ts";
+import { urlSource } from "../models/source.ts";
+import { againstGolden, goldenModel } from "./tools/peers.ts";
+
+const shipped = (name: string) => urlSource(new URL(`/models/checkpoints/${name}/`, location.href));
+
+describe.each<RivalName>(["ort-webgpu", "ort-wasm", "tfjs-webgpu"])("%s", (name) => {
+  test.each(["gru", "llama", "linear-attention", "mamba"])("%s gives the golden logits", async (arch) => {
+    await startCounting();
+    const { peer, version } = await openPeer(name);
+    expect(version).toMatch(/^\d+\.\d+\.\d+/);
+    const found = await againstGolden(peer, await goldenModel(shipped(arch)));
+    expect(found.nmse).toBeLessThanOrEqual(PEER_NMSE);
+    expect(found.greedy).toEqual(found.wanted);
+
+    peer.mark();
+    const ahead = [await peer.step(), await peer.step()];
+    peer.rollback();
+    expect([await peer.step(), await peer.step()]).toEqual(ahead);
+    await peer.dispose();
+  });
+
+  test("is counted from outside", async () => {
+    const counter = await startCounting();
+    const { peer } = await openPeer(name);
+    const { model, ids } = await goldenModel(shipped("gru"));
+    const weights = [...model.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const before = peer.device ? counter.bytes(peer.device) : 0;
+    await peer.load(model);
+    await peer.prefill(ids.slice(0, 4));
+    const dispatches = await countDispatches(async () => {
+      await peer.step();
+    });
+    if (peer.device) {
+      expect(counter.bytes(peer.device) - before).toBeGreaterThanOrEqual(weights);
+      expect(counter.peak(peer.device)).toBeGreaterThanOrEqual(counter.bytes(peer.device));
+      expect(dispatches).toBeGreaterThan(5);
+      expect(peer.remarks()).toEqual([]);
+    } else expect(dispatches).toBe(0);
+    expect(peer.memory() ?? weights).toBeGreaterThanOrEqual(weights);
+    await peer.dispose();
+  });
 });

@@ -63,6 +63,8 @@ export class Contender {
   /** Of the test that is being timed. */
   #testFailed: Pick<Row, "status" | "reason"> | null = null;
   #test: Test | null = null;
+  /** Tokens at the mark; null: there is none. */
+  #marked: number | null = null;
   #time: Time = { samplesNs: [], latenciesNs: [], firstsNs: [] };
   #left: number | null = null;
   #loadNs: number | null = null;
@@ -126,9 +128,15 @@ export class Contender {
       : { status: "unsupported", reason: `peers run one stream, found ${test.n_parallel}` };
     this.#time = { samplesNs: [], latenciesNs: [], firstsNs: [] };
     await this.#guardedTest(async (peer) => {
-      await this.#say("depth");
-      await this.#start(peer, test);
-      peer.mark();
+      // a depth is made once
+      if (this.#marked === filled(test)) peer.rollback();
+      else {
+        this.#marked = null;
+        await this.#say("depth");
+        await this.#start(peer, test);
+        peer.mark();
+        this.#marked = filled(test);
+      }
       if (!warmup) return;
       await this.#say("warm-up");
       await this.#run(peer, { ...test, n_gen: Math.min(test.n_gen, 1) });
