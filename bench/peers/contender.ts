@@ -11,7 +11,7 @@ import type { PeerFacts, Row } from "../row.ts";
 import { mean, quantile, timing } from "../stats.ts";
 import { type Test, testName } from "../tests.ts";
 import { openPeer, type RivalName } from "./index.ts";
-import { type Peer, type PeerModel, Unsupported } from "./peer.ts";
+import { PEER_NMSE, type Peer, type PeerModel, Unsupported } from "./peer.ts";
 
 /** What the logits must be: of one prompt, and the ids that follow when the likeliest is taken each time. */
 export interface Expected {
@@ -20,9 +20,6 @@ export interface Expected {
   logits: Float32Array;
   greedy: readonly number[];
 }
-
-/** Normalised mean squared error of a peer's logits that may be timed. */
-export const PEER_NMSE = 1e-6;
 
 /** A runtime that says nothing for so long has hung. */
 const MOST_MS = 120_000;
@@ -208,12 +205,19 @@ export class Contender {
   /** A row of nodes that ran on the CPU is no WebGPU row. */
   #where({ adapter, software }: Row): Pick<Row, "backend" | "adapter" | "software"> {
     if (this.#name === "ort-wasm") return { backend: "wasm", adapter: null, software: null };
-    const partly = (this.#peer?.remarks() ?? []).length > 0;
+    const partly = (this.#peer?.fallbacks() ?? []).length > 0;
     return { backend: partly ? "webgpu and cpu" : "webgpu", adapter, software };
   }
 
   #remark(): string | null {
-    return this.#peer?.remarks().join("; ") || null;
+    const { reason } = this.#host.model.tolerance;
+    const loose = this.#nmse !== null && this.#nmse > PEER_NMSE;
+    const all = [
+      ...(this.#peer?.fallbacks() ?? []),
+      ...(this.#peer?.remarks() ?? []),
+      ...(loose && reason ? [`NMSE ${this.#nmse!.toExponential(1)}: ${reason}`] : []),
+    ];
+    return all.join("; ") || null;
   }
 
   /** Half of the prompt and then the rest, so that what is carried is under test, and the tokens that follow. */
@@ -233,9 +237,9 @@ export class Contender {
     }
     this.#nmse = nmse(wanted, found);
     // not <=: NaN is no pass
-    if (!(this.#nmse <= PEER_NMSE))
+    if (!(this.#nmse <= model.tolerance.nmse))
       throw new Error(
-        `the logits differ from the golden's by an NMSE of ${this.#nmse.toExponential(1)}, at most ${PEER_NMSE} is wanted`,
+        `the logits differ from the golden's by an NMSE of ${this.#nmse.toExponential(1)}, at most ${model.tolerance.nmse} is wanted`,
       );
     for (const [place, id] of expected.greedy.entries()) {
       const next = await this.#within("a token", peer.step());

@@ -19,7 +19,7 @@ import type {
 import type { DecoderConfig } from "../../models/decoder.ts";
 import type { HybridConfig } from "../../models/hybridConfig.ts";
 import type { openConfig } from "../../models/load.ts";
-import { Unsupported } from "./peer.ts";
+import { PEER_NMSE, type PeerModel, Unsupported } from "./peer.ts";
 
 /** A tensor of the checkpoint, by its own name and shape. */
 export interface Stored {
@@ -124,6 +124,22 @@ export function forwardOf({ architecture, config }: ReturnType<typeof openConfig
       throw new Unsupported(`${architecture.name} has no form in operators that peers have`);
   }
 }
+
+/**
+ * elu(x) + 1 in f32 has steps of 2^-24 near 0, where a trained model puts many keys, and divides by their sums (see
+ * kernels/featureMap.ts): an exponential that differs in its last place is felt there, and runtimes' do.
+ */
+const STEPS_OF_ELU = {
+  nmse: 1e-4,
+  reason:
+    "elu + 1 has steps of 2^-24 in f32, which sums of keys feel: its exponential differs in the last place",
+};
+
+/** How near logits must come, by what a model is made of. */
+export const toleranceOf = ({ config }: ReturnType<typeof openConfig>): PeerModel["tolerance"] =>
+  (config as Partial<LinearAttentionConfig>).featureMap === "elu"
+    ? STEPS_OF_ELU
+    : { nmse: PEER_NMSE, reason: null };
 
 /** The checkpoint's tensors that a forward names, by those names. Throws what reading throws. */
 export async function readStored(

@@ -9,8 +9,12 @@ import { type Peer, type PeerModel, Unsupported } from "./peer.ts";
 
 type Kind = "webgpu" | "wasm";
 
-/** Tokens of an unrolled run: more make a graph that takes long to load. */
-const UNROLLED = 16;
+/** Tokens of an unrolled run: more make a graph that takes long to load, and on a GPU each binds a buffer of its own. */
+const unrolledOn = (device: GPUDevice | null): number =>
+  Math.min(16, (device?.limits.maxStorageBuffersPerShaderStage ?? 18) - 2);
+
+/** Tokens of a run where longer ones are wrong. */
+const SHORT_PROMPT = 16;
 
 /** Operators without a WebGPU kernel, which elementwise ones stand in for: on the CPU each would cost copies there and back. */
 const LACKS: Record<Kind, ReadonlySet<string>> = {
@@ -76,7 +80,7 @@ class OrtPeer implements Peer {
   #step: Session | null = null;
   #prompt: Session | null = null;
   #model: PeerModel | null = null;
-  #remarks: string[] = [];
+  #fallbacks: string[] = [];
   /** Buffers that are past and present in one. */
   #caches = new Map<string, Ort.Tensor>();
   #now: Standing = { states: new Map(), id: 0, logits: null, position: 0 };
@@ -103,7 +107,7 @@ class OrtPeer implements Peer {
       this.#step = await this.#session(1);
       this.#prompt = await this.#session(null).catch((error: unknown) => {
         if (!(error instanceof TokensWanted)) throw error;
-        return this.#session(UNROLLED);
+        return this.#session(unrolledOn(this.device));
       });
     } catch (error) {
       await this.dispose();
@@ -131,10 +135,15 @@ class OrtPeer implements Peer {
 
   async prefill(ids: readonly number[]): Promise<void> {
     const prompt = this.#prompt!;
-    const most = prompt.tokens ?? ids.length;
+    const most = this.#cutsPrompts ? SHORT_PROMPT : (prompt.tokens ?? ids.length);
     let from = 0;
     for (; most > 1 && from + most <= ids.length; from += most)
       await this.#run(prompt, ids.slice(from, from + most));
+    // a graph of any length takes the rest at once
+    if (prompt.tokens === null && from < ids.length) {
+      await this.#run(prompt, ids.slice(from));
+      from = ids.length;
+    }
     for (; from < ids.length; from++) await this.#run(this.#step!, ids.slice(from, from + 1));
   }
 
@@ -152,8 +161,20 @@ class OrtPeer implements Peer {
     return this.#heap?.buffer.byteLength ?? null;
   }
 
+  fallbacks(): string[] {
+    return this.#fallbacks;
+  }
+
   remarks(): string[] {
-    return this.#remarks;
+    return this.#cutsPrompts
+      ? [`prompts in runs of ${SHORT_PROMPT}: from 32 tokens on its attention is wrong in subgroups of 4`]
+      : [];
+  }
+
+  /** ORT 1.30's attention over 32 tokens or more gives other logits where subgroups have fewer than eight lanes. */
+  get #cutsPrompts(): boolean {
+    const lanes = this.device?.adapterInfo.subgroupMinSize;
+    return lanes !== undefined && lanes < 8 && this.#prompt?.graph.positions === true;
   }
 
   async dispose(): Promise<void> {
@@ -180,8 +201,7 @@ class OrtPeer implements Peer {
       // said only to who asks for the log, which would cost time in every run
       const { result, lines } = await listening(() => create({ logSeverityLevel: 0, logVerbosityLevel: 1 }));
       await result.release();
-      for (const remark of placedOnCpu(lines))
-        if (!this.#remarks.includes(remark)) this.#remarks.push(remark);
+      for (const op of placedOnCpu(lines)) if (!this.#fallbacks.includes(op)) this.#fallbacks.push(op);
     }
     return { session: await create({}), graph, tokens };
   }

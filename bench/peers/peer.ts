@@ -12,6 +12,8 @@ export interface PeerModel {
   parameters: number;
   /** By the checkpoint's name: f32, row-major. */
   weights: ReadonlyMap<string, Float32Array>;
+  /** Normalised mean squared error of logits that may be timed, and why it is more than PEER_NMSE, where it is. */
+  tolerance: { nmse: number; reason: string | null };
   /** Tokens that the stream will hold at most; a cache of a fixed size is made for these. */
   context: number;
 }
@@ -37,11 +39,16 @@ export interface Peer {
   logits(): Promise<Float32Array>;
   /** Bytes by its own count; null where it has none. */
   memory(): number | null;
-  /** What a row of this model has to say beside its figures: operators that ran elsewhere. */
+  /** Operators of this model that ran on the CPU where the GPU was asked for. */
+  fallbacks(): string[];
+  /** What else a row of this model has to say beside its figures. */
   remarks(): string[];
   /** All that the runtime has for giving back what the model holds. */
   dispose(): Promise<void>;
 }
+
+/** Of a peer's logits, against those of other people's code: f32 in another order stays below. */
+export const PEER_NMSE = 1e-6;
 
 /** A model that a runtime cannot run. */
 export class Unsupported extends Error {

@@ -95,6 +95,10 @@ class Tfjs implements Peer {
     return tf.memory().numBytes;
   }
 
+  fallbacks(): string[] {
+    return [];
+  }
+
   remarks(): string[] {
     return [];
   }

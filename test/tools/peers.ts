@@ -2,7 +2,7 @@
 
 import { nmse } from "../../bench/gate.ts";
 import { readGolden } from "../../bench/golden.ts";
-import { forwardOf, readStored } from "../../bench/peers/forward.ts";
+import { forwardOf, readStored, toleranceOf } from "../../bench/peers/forward.ts";
 import type { Peer, PeerModel } from "../../bench/peers/peer.ts";
 import { openCheckpoint } from "../../models/checkpoint.ts";
 import { openConfig } from "../../models/load.ts";
@@ -22,13 +22,16 @@ export const PEER_GOLDENS = [
 ];
 
 export interface PeerAgreement {
+  /** What may be found. */
+  most: number;
   /** Of the logits after either prompt and after the last token. */
   nmse: number;
   greedy: number[];
   wanted: readonly number[];
 }
 
-export async function goldenModel(source: Source) {
+/** `tokens`: only as many of the prompt, and nothing after them. */
+export async function goldenModel(source: Source, tokens?: number) {
   const checkpoint = await openCheckpoint(source);
   const opened = openConfig(checkpoint.config);
   const forward = forwardOf(opened);
@@ -38,11 +41,17 @@ export async function goldenModel(source: Source) {
     forward,
     vocabulary: V,
     parameters: 0,
+    tolerance: toleranceOf(opened),
     weights: await readStored(forward, (tensor, shape) => checkpoint.read(tensor, shape)),
     // and the tokens that tests go on with
     context: T + greedy[0]!.length + 8,
   };
-  return { model, ids: inputs[0]!, logits: logits.subarray(0, T * V), greedy: greedy[0]! };
+  return {
+    model,
+    ids: inputs[0]!.slice(0, tokens),
+    logits: logits.subarray(0, T * V),
+    greedy: tokens === undefined ? greedy[0]! : [],
+  };
 }
 
 /** Loads the model, feeds it, and leaves it loaded. */
@@ -61,5 +70,5 @@ export async function againstGolden(
   const greedy: number[] = [];
   while (greedy.length < wanted.length) greedy.push(await peer.step());
   const expected = Float32Array.from([...after(half), ...after(ids.length)]);
-  return { nmse: nmse(expected, [first, second]), greedy, wanted };
+  return { most: model.tolerance.nmse, nmse: nmse(expected, [first, second]), greedy, wanted };
 }
