@@ -23,6 +23,8 @@ export interface Expected {
 
 /** A runtime that says nothing for so long has hung. */
 const MOST_MS = 120_000;
+/** A depth that would take longer, by the speed of the golden's prompt, is not fed: a run of many tests would have no end. */
+const DEPTH_MS = 20_000;
 /** A test's rounds that would take longer in all are fewer. */
 const ROUNDS_MS = 20_000;
 
@@ -66,6 +68,8 @@ export class Contender {
   #left: number | null = null;
   #loadNs: number | null = null;
   #nmse: number | null = null;
+  /** Milliseconds of a prompt's token. */
+  #msPerToken = 0;
 
   constructor(name: RivalName, host: ContenderHost) {
     this.#name = name;
@@ -91,7 +95,7 @@ export class Contender {
       await this.#say("loading");
       await this.#within("loading", peer.load(model));
       await this.#gate(peer);
-      for (const test of tests.filter(isRun)) {
+      for (const test of tests.filter((one) => this.#refusal(one) === null)) {
         await this.#say(`memory, ${testName(test)}`);
         await this.#start(peer, test);
         const dispatches = await countDispatches(() => this.#run(peer, test).then(() => undefined));
@@ -120,9 +124,7 @@ export class Contender {
   /** Brings the stream to where the test starts, and runs it once untimed where that is asked. */
   async begin(test: Test, warmup: boolean): Promise<void> {
     this.#test = test;
-    this.#testFailed = isRun(test)
-      ? null
-      : { status: "unsupported", reason: `peers run one stream, found ${test.n_parallel}` };
+    this.#testFailed = this.#refusal(test);
     this.#time = { samplesNs: [], latenciesNs: [], firstsNs: [] };
     await this.#guardedTest(async (peer) => {
       // a depth is made once
@@ -230,7 +232,10 @@ export class Contender {
     const found: Float32Array[] = [];
     const wanted = new Float32Array(2 * V);
     for (const [i, part] of [expected.ids.slice(0, half), expected.ids.slice(half)].entries()) {
+      const started = performance.now();
       await this.#within("a prompt", peer.prefill(part));
+      // the first half compiles
+      this.#msPerToken = (performance.now() - started) / Math.max(1, part.length);
       found.push(await this.#within("logits", peer.logits()));
       const last = i === 0 ? half : expected.ids.length;
       wanted.set(expected.logits.subarray((last - 1) * V, last * V), i * V);
@@ -245,6 +250,20 @@ export class Contender {
       const next = await this.#within("a token", peer.step());
       if (next !== id) throw new Error(`token ${next} follows at place ${place}, the golden has ${id}`);
     }
+  }
+
+  /** Why a test is not run; null: it is. */
+  #refusal(test: Test): Pick<Row, "status" | "reason"> | null {
+    if (test.n_parallel !== 1)
+      return { status: "unsupported", reason: `peers run one stream, found ${test.n_parallel}` };
+    const depth = filled(test);
+    const ms = depth * this.#msPerToken;
+    if (ms <= DEPTH_MS) return null;
+    const rate = (1000 / this.#msPerToken).toFixed(1);
+    return {
+      status: "refused",
+      reason: `a depth of ${depth} tokens takes ${(ms / 1000).toFixed(0)} s at ${rate} tokens a second, wanted at most ${DEPTH_MS / 1000} s`,
+    };
   }
 
   /** An empty stream, then the depth. */
@@ -315,8 +334,6 @@ export class Contender {
     }
   }
 }
-
-const isRun = ({ n_parallel }: Test): boolean => n_parallel === 1;
 
 /** Tokens that a peer's stream holds at most over these tests and the gate. */
 export const contextFor = (tests: readonly Test[], { ids, greedy }: Expected): number =>
