@@ -456,12 +456,18 @@ export class Bench {
     return contenders;
   }
 
-  /** The golden beside the checkpoint; where there is none, what our own model says, which the gate has passed. */
+  /** The start of the golden beside the checkpoint; where there is none, what our own model says, which the gate has passed. */
   async #expected({ subject, model, fill }: Loaded): Promise<Expected> {
     const source = this.#host.source(subject.folder);
     if (subject.folder && !subject.seededConfig && (await source.size(GOLDEN_FILE)) !== null) {
       const { inputs, logits, greedy, T, V } = await readGolden(source);
-      return { ids: inputs[0]!, logits: logits.subarray(0, T * V), greedy: greedy[0]! };
+      const tokens = Math.min(T, GATE_TOKENS);
+      const last = logits.subarray((tokens - 1) * V, tokens * V);
+      return {
+        ids: inputs[0]!.slice(0, tokens),
+        logits: logits.subarray(0, tokens * V),
+        greedy: tokens === T ? greedy[0]! : [last.indexOf(Math.max(...last))],
+      };
     }
     const ids = fill.ids(GATE_TOKENS);
     const session = await model.session({ chunk: GATE_TOKENS, allLogits: true });

@@ -25,6 +25,9 @@ export interface Expected {
 const MOST_MS = 120_000;
 /** A depth that would take longer, by the speed of the golden's prompt, is not fed: a run of many tests would have no end. */
 const DEPTH_MS = 20_000;
+/** Of generated tokens as many are timed as take this long, and its remark says how many: a slow runtime's rate needs no more. */
+const STEPS_MS = 4000;
+const FEWEST_STEPS = 4;
 /** A test's rounds that would take longer in all are fewer. */
 const ROUNDS_MS = 20_000;
 
@@ -33,6 +36,7 @@ interface Memory {
   asked: number | null;
   peak: number | null;
   own: number | null;
+  /** A token. */
   dispatches: number;
 }
 
@@ -68,8 +72,9 @@ export class Contender {
   #left: number | null = null;
   #loadNs: number | null = null;
   #nmse: number | null = null;
-  /** Milliseconds of a prompt's token. */
+  /** Milliseconds of a prompt's token, and of a generated one. */
   #msPerToken = 0;
+  #msPerStep = 0;
 
   constructor(name: RivalName, host: ContenderHost) {
     this.#name = name;
@@ -103,7 +108,7 @@ export class Contender {
           asked: peer.device && counter.bytes(peer.device),
           peak: peer.device && counter.peak(peer.device),
           own: peer.memory(),
-          dispatches,
+          dispatches: dispatches / (test.n_prompt + this.#steps(test.n_gen)),
         });
       }
       await this.#within("giving back its memory", peer.dispose());
@@ -152,7 +157,9 @@ export class Contender {
       const test = this.#test!;
       const { started, arrivals, fed } = await this.#run(peer, test);
       const ended = arrivals.at(-1) ?? fed;
-      samplesNs.push((ended - started) * 1e6);
+      // as if all had been timed: the rate is that of those that were
+      const steps = this.#steps(test.n_gen);
+      samplesNs.push((fed - started + (steps > 0 ? ((ended - fed) * test.n_gen) / steps : 0)) * 1e6);
       arrivals.forEach((arrival, i) => {
         if (i > 0) latenciesNs.push((arrival - arrivals[i - 1]!) * 1e6);
       });
@@ -180,7 +187,7 @@ export class Contender {
       mem_peak: memory?.peak ?? null,
       mem_own: memory?.own ?? null,
       mem_left: this.#left,
-      dispatches_per_token: memory && this.#peer?.device ? memory.dispatches / tokens : null,
+      dispatches_per_token: memory && this.#peer?.device ? memory.dispatches : null,
       load_ns: this.#loadNs,
       remark: this.#remark(),
     };
@@ -213,10 +220,13 @@ export class Contender {
 
   #remark(): string | null {
     const { reason } = this.#host.model.tolerance;
+    const { n_gen } = this.#test!;
+    const steps = this.#steps(n_gen);
     const loose = this.#nmse !== null && this.#nmse > PEER_NMSE;
     const all = [
       ...(this.#peer?.fallbacks() ?? []),
       ...(this.#peer?.remarks() ?? []),
+      ...(steps < n_gen ? [`${steps} of ${n_gen} tokens timed`] : []),
       ...(loose && reason ? [`NMSE ${this.#nmse!.toExponential(1)}: ${reason}`] : []),
     ];
     return all.join("; ") || null;
@@ -246,10 +256,15 @@ export class Contender {
       throw new Error(
         `the logits differ from the golden's by an NMSE of ${this.#nmse.toExponential(1)}, at most ${model.tolerance.nmse} is wanted`,
       );
+    const started = performance.now();
     for (const [place, id] of expected.greedy.entries()) {
       const next = await this.#within("a token", peer.step());
       if (next !== id) throw new Error(`token ${next} follows at place ${place}, the golden has ${id}`);
     }
+    // the first may compile
+    const again = performance.now();
+    await this.#within("a token", peer.step());
+    this.#msPerStep = Math.min(performance.now() - again, performance.now() - started);
   }
 
   /** Why a test is not run; null: it is. */
@@ -286,11 +301,17 @@ export class Contender {
       await this.#within("a prompt", peer.prefill(ids));
     }
     const fed = performance.now();
-    for (let i = 0; i < n_gen; i++) {
+    for (let i = 0; i < this.#steps(n_gen); i++) {
       await this.#within("a token", peer.step());
       arrivals.push(performance.now());
     }
     return { started, fed, arrivals };
+  }
+
+  /** How many of these generated tokens are taken. */
+  #steps(n_gen: number): number {
+    const fitting = Math.max(FEWEST_STEPS, Math.floor(STEPS_MS / this.#msPerStep));
+    return Math.min(n_gen, fitting);
   }
 
   #say(what: string): Promise<void> {
@@ -337,4 +358,4 @@ export class Contender {
 
 /** Tokens that a peer's stream holds at most over these tests and the gate. */
 export const contextFor = (tests: readonly Test[], { ids, greedy }: Expected): number =>
-  Math.max(ids.length + greedy.length, ...tests.map((test) => held(test) + 1));
+  Math.max(ids.length + greedy.length + 1, ...tests.map((test) => held(test) + 1));
