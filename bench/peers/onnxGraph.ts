@@ -243,7 +243,7 @@ class GraphOps implements Ops<string> {
     const o = attend(v, "S", Dv);
     if (!c.normalized) return o;
     // the sum of keys is the state of values that are all 1
-    const sums = this.#reshape(attend(this.#ones(K), "z", 1), [0, 0, H, 1]);
+    const sums = this.#reshape(attend(this.#ones(K, keys, K * Dk), "z", 1), [0, 0, H, 1]);
     const denominator = this.#node("Add", [sums, this.#number(1e-10)]);
     return this.#reshape(this.#node("Div", [this.#reshape(o, [0, 0, H, Dv]), denominator]), [0, 0, H * Dv]);
   }
@@ -314,16 +314,14 @@ class GraphOps implements Ops<string> {
     return this.#node("Reshape", [x, this.#integers(dims)]);
   }
 
-  /** f32 [1, T, columns] */
-  #ones(columns: number): string {
+  /** f32 [1, T, columns], as many rows as x has: of its own columns, since shapes are computed on the CPU. */
+  #ones(columns: number, x: string, all: number): string {
     if (this.#tokens !== null) {
       const tokens = this.#tokens;
       return this.#constant(`ones.${tokens}.${columns}`, [1, tokens, columns], () => ones(tokens * columns));
     }
-    const one = this.#constant(`ones.1.${columns}`, [1, 1, columns], () => ones(columns));
-    const [front, back] = [this.#integers([1]), this.#integers([columns])];
-    const T = this.#node("Slice", [this.#node("Shape", ["ids"]), this.#integers([1]), this.#integers([2])]);
-    return this.#node("Expand", [one, this.#node("Concat", [front, T, back], { axis: 0 })]);
+    const some = all > columns ? this.#split(x, [columns, all - columns], -1)[0]! : x;
+    return this.#node("Add", [this.#node("Mul", [some, this.#number(0)]), this.#number(1)]);
   }
 
   /** A norm of a sum takes the sum in. */

@@ -135,7 +135,7 @@ class OrtPeer implements Peer {
 
   async prefill(ids: readonly number[]): Promise<void> {
     const prompt = this.#prompt!;
-    const most = this.#cutsPrompts ? SHORT_PROMPT : (prompt.tokens ?? ids.length);
+    const most = prompt.tokens ?? (this.#cutsPrompts ? SHORT_PROMPT : ids.length);
     let from = 0;
     for (; most > 1 && from + most <= ids.length; from += most)
       await this.#run(prompt, ids.slice(from, from + most));
@@ -174,7 +174,8 @@ class OrtPeer implements Peer {
   /** ORT 1.30's attention over 32 tokens or more gives other logits where subgroups have fewer than eight lanes. */
   get #cutsPrompts(): boolean {
     const lanes = this.device?.adapterInfo.subgroupMinSize;
-    return lanes !== undefined && lanes < 8 && this.#prompt?.graph.positions === true;
+    const { graph, tokens } = this.#prompt ?? {};
+    return lanes !== undefined && lanes < 8 && graph?.positions === true && tokens === null;
   }
 
   async dispose(): Promise<void> {
