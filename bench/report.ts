@@ -154,7 +154,7 @@ function charts({ environment, rows, quality = [], kernels = [], roofs }: Result
     const own = rows.filter((row) => row.test === test);
     return figure(
       `Side by side: ${test}`,
-      html`${[...new Set(own.map(({ peer }) => peer))].map((peer) => html`<span style="color: ${peerColours[peer] ?? "inherit"}">${peerMark(peer)}</span> ${peer} `)}Mean of the rounds, which went by turns; to the right is faster.`,
+      html`${[...new Set(own.map(({ peer }) => peer))].map((peer) => html`<span style="color: ${peerColours[peer] ?? "inherit"}">${peerMark(peer)}</span> ${peer} · `)}mean of the rounds, which went by turns; to the right is faster.`,
       peersChart(own, canvas(1000, 0)),
     );
   });
