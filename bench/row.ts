@@ -107,7 +107,10 @@ export interface Row {
   overhead_pct: number | null;
   /** (mem_state + mem_kv) / tokens held, all streams together: what remembering a token costs here. */
   bytes_per_token: number | null;
-  /** Normalised mean squared error of the logits against the CPU machine, in this run, before timing. */
+  /**
+   * Normalised mean squared error of the logits, in this run, before timing: longtape's against the CPU machine, a peer's
+   * against the golden beside the checkpoint (where there is none, against longtape's).
+   */
   nmse_vs_reference: number | null;
   /** Tokens a second of one stream: avg_ts / n_parallel. */
   avg_ts_stream: number | null;
@@ -133,7 +136,8 @@ export interface Row {
   bits_vs_f32: number | null;
   /**
    * Nanoseconds from the opening of the checkpoint to weights on the device and pipelines compiled for the first test's prompt
-   * and token: measured once a model, on a device where nothing was compiled. Races come before it: see `tuned`.
+   * and token: measured once a model, on a device where nothing was compiled. Races come before it: see `tuned`. A peer's is
+   * its second load of the model, weights in memory.
    */
   load_ns: number | null;
   /** Bytes by a peer's own count, and those that its device still held after it gave back all it could. Null for longtape. */
