@@ -5,7 +5,7 @@ import { startCounting } from "../bench/meters/asked.ts";
 import { countDispatches } from "../bench/meters/dispatches.ts";
 import { openPeer, type RivalName } from "../bench/peers/index.ts";
 import { urlSource } from "../models/source.ts";
-import { againstGolden, goldenModel } from "./tools/peers.ts";
+import { againstGolden, goldenModel, theSame, twoFromOnePlace } from "./tools/peers.ts";
 
 /** From 32 tokens on a run, ORT's attention is another. */
 const PROMPT = 80;
@@ -16,14 +16,13 @@ describe.each<RivalName>(["ort-webgpu", "ort-wasm", "tfjs-webgpu"])("%s", (name)
     await startCounting();
     const { peer, version } = await openPeer(name);
     expect(version).toMatch(/^\d+\.\d+\.\d+/);
-    const found = await againstGolden(peer, await goldenModel(shipped(arch), PROMPT));
+    const golden = await goldenModel(shipped(arch), PROMPT);
+    const found = await againstGolden(peer, golden);
     expect(found.nmse).toBeLessThanOrEqual(found.most);
     expect(found.greedy).toEqual(found.wanted);
 
-    peer.mark();
-    const ahead = [await peer.step(), await peer.step()];
-    peer.rollback();
-    expect([await peer.step(), await peer.step()]).toEqual(ahead);
+    const places = await twoFromOnePlace(peer, golden.model);
+    expect(places).toEqual(theSame(places));
     await peer.dispose();
   });
 

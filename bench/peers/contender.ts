@@ -11,7 +11,7 @@ import type { PeerFacts, Row } from "../row.ts";
 import { mean, quantile, timing } from "../stats.ts";
 import { type Test, testName } from "../tests.ts";
 import { openPeer, type RivalName } from "./index.ts";
-import { PEER_NMSE, type Peer, type PeerModel, Unsupported } from "./peer.ts";
+import { PEER_NMSE, type Peer, type PeerModel, type Saved, Unsupported } from "./peer.ts";
 
 /** What the logits must be: of one prompt, and the ids that follow when the likeliest is taken each time. */
 export interface Expected {
@@ -24,9 +24,9 @@ export interface Expected {
 /** A runtime that says nothing for so long has hung. */
 const MOST_MS = 120_000;
 /** A depth that would take longer, by the speed of the golden's prompt, is not fed: a run of many tests would have no end. */
-const DEPTH_MS = 20_000;
+const DEPTH_MS = 15_000;
 /** Of generated tokens as many are timed as take this long, and its remark says how many: a slow runtime's rate needs no more. */
-const STEPS_MS = 4000;
+const STEPS_MS = 2000;
 const FEWEST_STEPS = 4;
 /** A test's rounds that would take longer in all are fewer. */
 const ROUNDS_MS = 20_000;
@@ -68,6 +68,8 @@ export class Contender {
   #test: Test | null = null;
   /** Tokens at the mark; null: there is none. */
   #marked: number | null = null;
+  /** Streams by the tokens that they hold: a depth is fed once. */
+  readonly #depths = new Map<number, Saved>();
   #time: Time = { samplesNs: [], latenciesNs: [], firstsNs: [] };
   #left: number | null = null;
   #loadNs: number | null = null;
@@ -286,12 +288,16 @@ export class Contender {
 
   /** An empty stream, then the depth. */
   async #start(peer: Peer, test: Test): Promise<void> {
-    await peer.reset();
     const depth = filled(test);
+    const saved = this.#depths.get(depth);
+    if (saved) return this.#within("putting back its stream", peer.restore(saved));
+    await peer.reset();
     for (let from = 0; from < depth; from += test.n_ubatch) {
       const count = Math.min(test.n_ubatch, depth - from);
       await this.#within("a prompt", peer.prefill(this.#host.fill.ids(count, from)));
     }
+    const now = await this.#within("reading its stream", peer.save());
+    if (now) this.#depths.set(depth, now);
   }
 
   /** The timed part. `fed`: when the prompt was over; `arrivals`: when each id was in JavaScript. */

@@ -5,7 +5,7 @@ import type * as Ort from "onnxruntime-web";
 import type { Opened } from "./index.ts";
 import { encodeModel } from "./onnx.ts";
 import { exportGraph, type OnnxGraph, type StateSpec, TokensWanted } from "./onnxGraph.ts";
-import { type Peer, type PeerModel, Unsupported } from "./peer.ts";
+import { type Peer, type PeerModel, type Saved, Unsupported } from "./peer.ts";
 
 type Kind = "webgpu" | "wasm";
 
@@ -40,9 +40,11 @@ export async function openOrt(kind: Kind): Promise<Opened> {
   };
 }
 
+const NODE_BUILD = "onnxruntime-web";
+
 async function imported(kind: Kind): Promise<typeof Ort> {
-  // Node's build is the WebAssembly one
-  if (typeof window === "undefined") return import("onnxruntime-web");
+  // Node's build is the WebAssembly one; pages and their workers, which have an address, must not fetch it
+  if (globalThis.location === undefined) return import(/* @vite-ignore */ NODE_BUILD);
   return kind === "webgpu" ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm");
 }
 
@@ -131,6 +133,36 @@ class OrtPeer implements Peer {
 
   rollback(): void {
     if (this.#marked) this.#stand(this.#marked);
+  }
+
+  async save(): Promise<Saved | null> {
+    const { states, id, position } = this.#now;
+    if (position === 0) return null;
+    const saved: [string, { data: Float32Array; dims: readonly number[] }][] = [];
+    for (const [name, tensor] of states)
+      saved.push([name, { data: (await tensor.getData()) as Float32Array, dims: tensor.dims }]);
+    return { states: new Map(saved), id, position };
+  }
+
+  async restore({ states, id, position }: Saved): Promise<void> {
+    await this.reset();
+    const restored = new Map<string, Ort.Tensor>();
+    const specs = this.#step!.graph.states;
+    for (const [name, { data, dims }] of states) {
+      const spec = specs.find((one) => one.name === name)!;
+      const cache = spec.slots === null ? null : this.#empty(spec);
+      restored.set(name, this.#filled(cache, name, data, dims));
+    }
+    this.#stand({ states: restored, id, logits: null, position });
+  }
+
+  /** A tensor of these numbers, on the device where there is one: in the cache, or in a buffer of its own. */
+  #filled(cache: Ort.Tensor | null, name: string, data: Float32Array, dims: readonly number[]): Ort.Tensor {
+    const { device } = this;
+    if (!device) return new this.#ort.Tensor("float32", data, dims);
+    const tensor = cache ?? this.#onDevice(name, dims);
+    device.queue.writeBuffer(tensor.gpuBuffer as GPUBuffer, 0, data as Float32Array<ArrayBuffer>);
+    return tensor;
   }
 
   async prefill(ids: readonly number[]): Promise<void> {
@@ -242,13 +274,24 @@ class OrtPeer implements Peer {
     let cache = this.#caches.get(spec.name);
     if (!cache) {
       const dims = spec.dims.map((d, axis) => (axis === spec.slots ? this.#model!.context : d));
-      const size = 4 * dims.reduce((a, b) => a * b, 1);
-      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      const buffer = this.device.createBuffer({ label: spec.name, size: 16 * Math.ceil(size / 16), usage });
-      cache = Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims, dispose: () => buffer.destroy() });
+      cache = this.#onDevice(spec.name, dims);
       this.#caches.set(spec.name, cache);
     }
     return cache;
+  }
+
+  /** A tensor of zeros in a buffer of its own. */
+  #onDevice(label: string, dims: readonly number[]): Ort.Tensor {
+    const device = this.device!;
+    const bytes = 4 * dims.reduce((a, b) => a * b, 1);
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const buffer = device.createBuffer({ label, size: 16 * Math.ceil(bytes / 16), usage });
+    return this.#ort.Tensor.fromGpuBuffer(buffer, {
+      dataType: "float32",
+      dims,
+      download: async () => new Float32Array(await downloaded(device, buffer, bytes)),
+      dispose: () => buffer.destroy(),
+    });
   }
 
   /** Gives back what nothing refers to any more. */
@@ -271,6 +314,18 @@ class OrtPeer implements Peer {
     for (const cache of this.#caches.values()) kept.add(cache);
     for (const tensor of [...states.values(), logits]) if (tensor && !kept.has(tensor)) tensor.dispose();
   }
+}
+
+async function downloaded(device: GPUDevice, buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+  const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+  const staging = device.createBuffer({ size: bytes, usage });
+  const encoder = device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, 0, staging, 0, bytes);
+  device.queue.submit([encoder.finish()]);
+  await staging.mapAsync(GPUMapMode.READ);
+  const copy = staging.getMappedRange().slice(0);
+  staging.destroy();
+  return copy;
 }
 
 /** Operators that ORT's log says it placed on the CPU, where it was to use the GPU: `Gather ran on the CPU (3)`. */

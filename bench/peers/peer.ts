@@ -31,6 +31,10 @@ export interface Peer {
   mark(): void;
   /** Puts the stream back to where it was marked, as often as that is asked. */
   rollback(): void;
+  /** What the stream holds, in JavaScript's memory, or null where it is empty: a depth is fed once, and outlives the model. */
+  save(): Promise<Saved | null>;
+  /** Puts the stream where it was saved: of the same model, though it was loaded anew. */
+  restore(saved: Saved): Promise<void>;
   /** Appends these tokens; over when the device has done it. */
   prefill(ids: readonly number[]): Promise<void>;
   /** The likeliest next token, which is appended: over when its id is in JavaScript. After a prefill. */
@@ -45,6 +49,13 @@ export interface Peer {
   remarks(): string[];
   /** All that the runtime has for giving back what the model holds. */
   dispose(): Promise<void>;
+}
+
+/** Where a stream stood: its states by name, the id that comes next, the tokens that it held. */
+export interface Saved {
+  states: ReadonlyMap<string, { data: Float32Array; dims: readonly number[] }>;
+  id: number;
+  position: number;
 }
 
 /** Of a peer's logits, against those of other people's code: f32 in another order stays below. */

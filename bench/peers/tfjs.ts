@@ -6,7 +6,7 @@ import { memo } from "../../engine/memo.ts";
 import type { AttentionSizes } from "../../models/configs.ts";
 import type { CellSizes, CellWeights, Ops, ScanSizes, Stored } from "./forward.ts";
 import type { Opened } from "./index.ts";
-import type { Peer, PeerModel } from "./peer.ts";
+import type { Peer, PeerModel, Saved } from "./peer.ts";
 
 type States = ReadonlyMap<string, tf.Tensor>;
 
@@ -28,7 +28,7 @@ class Tfjs implements Peer {
   #model: PeerModel | null = null;
   #weights = new Map<string, tf.Tensor>();
   #states: States = new Map();
-  #marked: { states: States; id: tf.Tensor; logits: tf.Tensor; position: number } | null = null;
+  #marked: { states: States; id: tf.Tensor | null; logits: tf.Tensor | null; position: number } | null = null;
   /** After the last token. */
   #logits: tf.Tensor | null = null;
   #id: tf.Tensor | null = null;
@@ -61,8 +61,8 @@ class Tfjs implements Peer {
     this.#unmark();
     this.#marked = {
       states: this.#states,
-      id: this.#id!,
-      logits: this.#logits!,
+      id: this.#id,
+      logits: this.#logits,
       position: this.#position,
     };
   }
@@ -70,6 +70,25 @@ class Tfjs implements Peer {
   rollback(): void {
     const { states, id, logits, position } = this.#marked ?? EMPTY;
     this.#replace(states, id, logits);
+    this.#position = position;
+  }
+
+  async save(): Promise<Saved | null> {
+    if (!this.#id) return null;
+    const states: [string, { data: Float32Array; dims: number[] }][] = [];
+    for (const [name, tensor] of this.#states)
+      states.push([name, { data: Float32Array.from(await tensor.data()), dims: tensor.shape }]);
+    const [id] = await this.#id.data();
+    return { states: new Map(states), id: id!, position: this.#position };
+  }
+
+  async restore({ states, id, position }: Saved): Promise<void> {
+    await this.reset();
+    const made = [...states].map(
+      ([name, { data, dims }]) => [name, tf.keep(tf.tensor(data, [...dims]))] as const,
+    );
+    // the logits of then are nobody's question
+    this.#replace(new Map(made), tf.keep(tf.tensor1d([id], "int32")), null);
     this.#position = position;
   }
 
@@ -147,7 +166,7 @@ class Tfjs implements Peer {
     if (!marked) return;
     const used = new Set<tf.Tensor | null>([...this.#states.values(), this.#id, this.#logits]);
     for (const old of [...marked.states.values(), marked.id, marked.logits])
-      if (!used.has(old)) old.dispose();
+      if (!used.has(old)) old?.dispose();
   }
 }
 

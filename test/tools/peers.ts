@@ -72,3 +72,27 @@ export async function againstGolden(
   const expected = Float32Array.from([...after(half), ...after(ids.length)]);
   return { most: model.tolerance.nmse, nmse: nmse(expected, [first, second]), greedy, wanted };
 }
+
+const two = async (peer: Peer): Promise<number[]> => [await peer.step(), await peer.step()];
+
+/** Two tokens, each time from the same place: as they come, rolled back on the device, and saved for the model that is loaded anew. */
+export async function twoFromOnePlace(peer: Peer, model: PeerModel): Promise<Record<string, number[]>> {
+  const saved = await peer.save();
+  peer.mark();
+  const first = await two(peer);
+  peer.rollback();
+  const rolledBack = await two(peer);
+  await peer.dispose();
+  await peer.load(model);
+  await peer.restore(saved!);
+  peer.mark();
+  const restored = await two(peer);
+  peer.rollback();
+  return { first, rolledBack, restored, restoredAgain: await two(peer) };
+}
+
+/** What `twoFromOnePlace` has to give. */
+export const theSame = (found: Record<string, number[]>) => {
+  const { first } = found;
+  return Object.fromEntries(Object.keys(found).map((name) => [name, first]));
+};
