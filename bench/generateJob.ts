@@ -1,7 +1,5 @@
 import * as v from "valibot";
 import { UsageError } from "../engine/errors.ts";
-import type { Session } from "../engine/session.ts";
-import type { StreamOptions } from "../engine/stream.ts";
 import type { Bytes } from "../engine/tensor.ts";
 import type { Tune } from "../engine/tune.ts";
 import { readJson } from "../models/checkpoint.ts";
@@ -10,6 +8,7 @@ import type { Source } from "../models/source.ts";
 import { usualTune } from "./adapter.ts";
 import type { Job } from "./jobs.ts";
 import { TextStop } from "./textStop.ts";
+import { warmUp } from "./timed.ts";
 
 export interface GenerateRequest {
   /** A Hugging Face folder. */
@@ -125,13 +124,6 @@ export const generate: Job<GenerateRequest, GenerateEvent, GenerateFigures> = as
     engine.destroy();
   }
 };
-
-/** Runs the prompt's kinds of chunks and a token once, so that what is timed compiles nothing. */
-async function warmUp(session: Session, ids: readonly number[], settings: StreamOptions): Promise<void> {
-  const kinds = ids.length <= session.chunk ? ids.length : session.chunk + (ids.length % session.chunk);
-  await session.prefill(ids.slice(0, kinds));
-  for await (const _ of session.stream({ ...settings, maxTokens: 1 }));
-}
 
 const Ids = v.nullish(v.union([v.number(), v.array(v.number())]), []);
 

@@ -1,12 +1,11 @@
 // The bench itself, wherever WebGPU is: in a page that the command line drives, in a person's own browser, in Node on
 // Dawn. It knows no command line and no file system; what it finds it gives away as finished rows.
 
-import * as v from "valibot";
 import type { GpuMachine } from "../engine/gpu.ts";
 import type { Architecture, ReadWeight } from "../engine/model.ts";
 import { race, type Tune } from "../engine/tune.ts";
 import type { Verdict as RaceVerdict, VerdictStore } from "../engine/verdicts.ts";
-import { openCheckpoint, readJson } from "../models/checkpoint.ts";
+import { openCheckpoint } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
 import { createEngine, type Engine, type Model } from "../models/engine.ts";
 import { type LoadOptions, openConfig } from "../models/load.ts";
@@ -22,10 +21,11 @@ import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields 
 import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
-import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
+import { GATE_TOKENS, Reference, refusal } from "./gate.ts";
 import { FILE as GOLDEN_FILE, readGolden } from "./golden.ts";
 import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/run.ts";
 import type { Ran } from "./kernels/shapes.ts";
+import { configOf, loaderOf } from "./loading.ts";
 import { Measurement } from "./measure.ts";
 import { ADAPTER, adapterFacts, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
@@ -259,7 +259,6 @@ export class Bench {
     const step = (what: string) => emit({ type: "step", test: null, what });
     await step("loading");
     const source = this.#host.source(subject.folder);
-    const { seededConfig, overlay } = subject;
     const { seed } = this.#settings;
     const rawConfig = await this.#config(subject);
     const { types } = subject;
@@ -271,12 +270,8 @@ export class Bench {
       chunk: first.n_ubatch,
       prompt: Math.max(1, first.n_prompt),
     };
-    const stored =
-      (options: LoadOptions = {}): Load =>
-      (on) =>
-        seededConfig
-          ? on.random(rawConfig, seed, { tune: "off", ...options })
-          : on.load(source, { tune: "off", overlay: overlay ?? {}, ...options });
+    const loader = loaderOf(subject, source, rawConfig, seed);
+    const stored = (options: LoadOptions = {}) => loader({ tune: "off", ...options });
     const load = stored({ ...types, ...sizes });
     let checkpoint: ReturnType<typeof openCheckpoint> | undefined;
     const read: ReadWeight = async (name, shape) => {
@@ -320,7 +315,7 @@ export class Bench {
         reference,
         gates: new Map(),
         resident,
-        read: seededConfig ? randomWeights(seed) : read,
+        read: subject.seededConfig ? randomWeights(seed) : read,
         loadNs,
         bitsPerByte: null,
         change,
@@ -374,13 +369,8 @@ export class Bench {
   }
 
   /** The configuration that a subject is run with. */
-  async #config({ folder, seededConfig, overlay }: Subject): Promise<Config> {
-    const source = this.#host.source(folder);
-    const stored: Config =
-      typeof seededConfig === "string"
-        ? await readJson(source, seededConfig, v.record(v.string(), v.unknown()), "an object")
-        : (seededConfig ?? (await openCheckpoint(source)).config);
-    return { ...stored, ...overlay };
+  #config(subject: Subject): Promise<Config> {
+    return configOf(subject, this.#host.source(subject.folder));
   }
 
   async #fit(loaded: Loaded, searched: Fit["searched"], emit: Emit): Promise<Fit> {

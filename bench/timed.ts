@@ -1,8 +1,9 @@
-// The two things that a clock stands beside: tokens fed and tokens generated, with the time from each result to the next.
+// The two things that a clock stands beside: tokens fed and tokens generated, with the time from each result to the next; and
+// what comes before the clock.
 
 import type { GpuMachine } from "../engine/gpu.ts";
 import type { Session } from "../engine/session.ts";
-import type { Stream } from "../engine/stream.ts";
+import type { Stream, StreamOptions } from "../engine/stream.ts";
 
 export interface Timed {
   /** performance.now() when it began, at the first generated id (0 for a prompt), and when it was over. */
@@ -62,10 +63,22 @@ export function latenciesNs(started: number, arrivals: readonly number[]): numbe
   return out;
 }
 
+export interface GenerateOptions extends Omit<StreamOptions, "maxTokens"> {
+  /** Called with the ids that a stream gave, all at the end. */
+  onIds?: (stream: number, ids: readonly number[]) => void;
+}
+
 /** Reads `tokens` tokens of every stream: over when the last id of every stream is in JavaScript. */
-export async function generateTimed(session: Session, tokens: number): Promise<Timed> {
+export async function generateTimed(
+  session: Session,
+  tokens: number,
+  { onIds, ...options }: GenerateOptions = {},
+): Promise<Timed> {
   const started = performance.now();
-  const streams = await Promise.all(session.streams.map((stream) => readTimed(stream, tokens)));
+  const streams = await Promise.all(
+    session.streams.map((stream) => readTimed(stream, { ...options, maxTokens: tokens })),
+  );
+  if (onIds) for (const [b, { ids }] of streams.entries()) onIds(b, ids);
   return {
     started,
     first: Math.min(...streams.map(({ first }) => first)),
@@ -75,13 +88,15 @@ export async function generateTimed(session: Session, tokens: number): Promise<T
 }
 
 /** Ids come back a submit at a time: those that come together share the time since those before. */
-async function readTimed(stream: Stream, tokens: number): Promise<Omit<Timed, "started">> {
+async function readTimed(stream: Stream, options: StreamOptions) {
   const latenciesNs: number[] = [];
+  const ids: number[] = [];
   let first = 0;
   let ended = 0;
   let together = 0;
-  for await (const _ of stream.stream({ maxTokens: tokens })) {
+  for await (const id of stream.stream(options)) {
     const now = performance.now();
+    ids.push(id);
     first ||= now;
     together++;
     // the rest of its submit is here already
@@ -90,5 +105,16 @@ async function readTimed(stream: Stream, tokens: number): Promise<Omit<Timed, "s
     ended = now;
     together = 0;
   }
-  return { first, ended, latenciesNs };
+  return { first, ended, latenciesNs, ids };
+}
+
+/** Runs the prompt's kinds of chunks and a token once, so that what is timed compiles nothing; the session is not reset. */
+export async function warmUp(
+  session: Session,
+  ids: readonly number[],
+  settings: StreamOptions,
+): Promise<void> {
+  const kinds = ids.length <= session.chunk ? ids.length : session.chunk + (ids.length % session.chunk);
+  await session.prefill(session.streams.map(() => ids.slice(0, kinds)));
+  await generateTimed(session, 1, settings);
 }

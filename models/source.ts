@@ -24,13 +24,16 @@ export function expectBytes(path: string, begin: number, wanted: number, found: 
 export const missingFile = (source: string, path: string): CheckpointError =>
   new CheckpointError(`${source} holds no ${path}`);
 
-/** Files of a picker (`<input webkitdirectory>`) or of a dropped folder; the folder's own name is left out of paths. */
-export function filesSource(files: Iterable<File>): Source {
+/**
+ * Files of a picker (`<input webkitdirectory>`) or of a dropped folder; the folder's own name is left out of paths. Messages call
+ * it by that name, or by the one given.
+ */
+export function filesSource(files: Iterable<File>, givenName?: string): Source {
   const byPath = new Map<string, File>();
-  let name = "the chosen files";
+  let name = givenName ?? "the chosen files";
   for (const file of files) {
     const slash = file.webkitRelativePath?.indexOf("/") ?? -1;
-    if (slash > 0) name = file.webkitRelativePath.slice(0, slash);
+    if (slash > 0) name = givenName ?? file.webkitRelativePath.slice(0, slash);
     const path = slash > 0 ? file.webkitRelativePath.slice(slash + 1) : file.name;
     if (byPath.has(path)) throw new CheckpointError(`${path} was given twice, wanted one folder's files`);
     byPath.set(path, file);

@@ -180,19 +180,30 @@ export async function usedBy(
   return [...used.values()];
 }
 
-/** Bytes of state and kv of one stream over a ladder of contexts: every power of two, and both sides of every page. */
+/** Bytes of state and kv of one stream over a ladder of contexts. */
 export async function curveOf(
   variants: VariantTable,
   architecture: Architecture,
   config: unknown,
   deepest: number,
 ): Promise<{ context: number; bytes: number }[]> {
-  const session = await Session.open(sketch(architecture, config, new Ledger(variants)), { chunk: 1 });
-  const points: { context: number; bytes: number }[] = [];
+  const ladder = await ladderOf(new Ledger(variants), architecture, config, deepest);
+  return ladder.map(({ context, memory: { state, kv } }) => ({ context, bytes: state + kv }));
+}
+
+/** What a session holds over a ladder of contexts: every power of two, and both sides of every page. */
+export async function ladderOf(
+  ledger: Ledger,
+  architecture: Architecture,
+  config: unknown,
+  deepest: number,
+  size: { streams: number; chunk: number } = { streams: 1, chunk: 1 },
+): Promise<{ context: number; memory: Bytes }[]> {
+  const session = await Session.open(sketch(architecture, config, ledger), size);
+  const points: { context: number; memory: Bytes }[] = [];
   const add = async (context: number) => {
     await session.reserve(context);
-    const { state, kv } = session.memory();
-    points.push({ context, bytes: state + kv });
+    points.push({ context, memory: session.memory() });
   };
   let power = 1;
   const last = Math.min(deepest, architecture.longest?.(config) ?? deepest);
@@ -200,7 +211,7 @@ export async function curveOf(
     await add(power);
     const next = Math.min(2 * power, last);
     while (session.capacity > 0 && session.capacity < next) {
-      points.push({ context: session.capacity, bytes: points.at(-1)!.bytes });
+      points.push({ context: session.capacity, memory: points.at(-1)!.memory });
       await add(session.capacity + 1);
     }
     power *= 2;
