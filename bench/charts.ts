@@ -15,7 +15,13 @@ export interface Canvas {
   document: Document;
   width: number;
   height: number;
+  /** Room for the lines' names, and pixels of a letter; the report's, where nothing is said. */
+  right?: number;
+  font?: number;
 }
+
+const RIGHT = 132;
+const FONT = 12;
 
 /** Hues are kept by family as far as they reach: recurrent cells, attention, linear attention, state space. */
 const slots = new Map(
@@ -73,6 +79,9 @@ export function colours(archs: readonly string[]): Map<string, string> {
     }),
   );
 }
+
+/** The class that gives an element this colour as `--tone`, where a style sheet may not stand in the element. */
+export const toneOf = (colour: string): string => /--(series-\d+)/.exec(colour)?.[1] ?? "series-none";
 
 /** Groups rows by what they measured; a label says only what tells the groups apart. */
 export function seriesOf(rows: readonly Row[], extra: (row: Row) => string = () => ""): Series[] {
@@ -323,15 +332,15 @@ function theory(
     .sort((a, b) => a.x - b.x);
 }
 
-export const frame = ({ document, width, height }: Canvas) => ({
+export const frame = ({ document, width, height, right = RIGHT, font = FONT }: Canvas) => ({
   document,
   width,
   height,
-  marginLeft: 64,
-  marginRight: 132,
-  marginTop: 28,
-  marginBottom: 40,
-  style: { fontSize: "12px" },
+  marginLeft: (64 * font) / FONT,
+  marginRight: right,
+  marginTop: (28 * font) / FONT,
+  marginBottom: (40 * font) / FONT,
+  style: { fontSize: `${font}px` },
 });
 
 export interface Ended {
@@ -344,12 +353,12 @@ export interface Ended {
 export function labelled(
   chart: SVGElement & Plot.Plot,
   lines: Ended[],
-  { document, width, height }: Canvas,
+  { document, width, height, right = RIGHT, font = FONT }: Canvas,
 ): SVGElement {
   const x = chart.scale("x");
   const y = chart.scale("y");
-  const left = width - 132 + 18;
-  const gap = 15;
+  const left = width - right + 18;
+  const gap = font + 3;
   const ends = lines
     .flatMap(({ label, colour, end }) =>
       end ? { label, colour, x: x?.apply(end.x), y: y?.apply(end.y), at: 0 } : [],
@@ -360,7 +369,7 @@ export function labelled(
     end.at = Math.max(end.y, floor);
     floor = end.at + gap;
   }
-  let ceiling = height - 46;
+  let ceiling = height - (46 * font) / FONT;
   for (const end of ends.toReversed()) {
     end.at = Math.min(end.at, ceiling);
     ceiling = end.at - gap;

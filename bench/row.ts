@@ -3,6 +3,7 @@ import type { Crossover } from "./crossover.ts";
 import type { Drift } from "./drift.ts";
 import type { Fit } from "./fits.ts";
 import type { KernelTime, Roofs, Target } from "./kernels/kernelTime.ts";
+import type { Trace } from "./race/traces.ts";
 
 /**
  * One row of results: what every printer, the report and results.json are made of. The order of the fields
@@ -391,6 +392,8 @@ export interface Results {
   quality?: Quality[];
   alternations?: Alternation[];
   drifts?: DriftPoint[];
+  /** Where racers were on their way: the page's race. */
+  traces?: Trace[];
   /** Kernels timed by themselves, and what the adapter can do at best. */
   kernels?: KernelTime[];
   roofs?: Roofs;

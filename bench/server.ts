@@ -54,7 +54,7 @@ export async function startServer({
   }
   const vite = await createViteServer({
     configFile: false,
-    envFile: false,
+    envDir: false,
     root: join(project, "bench/page"),
     cacheDir: join(project, "node_modules/.vite/page"),
     appType: "mpa",

@@ -41,7 +41,7 @@ const rows = () => page.locator("#rows tr:not(.empty)");
 const status = () => page.locator("#doing").textContent();
 
 async function openPage(query = ""): Promise<void> {
-  await page.goto(server.url + query);
+  await page.goto(`${server.url}?tab=bench&${query.replace("?", "")}`);
   await page.locator("#run:enabled").waitFor();
 }
 
@@ -78,7 +78,7 @@ test("two architectures run, rows and charts appear, and the JSON is what the ta
   await finish();
 
   expect(await status()).toBe("Done: 6 of 6 rows.");
-  expect(await page.locator("[aria-live]").textContent()).toBe("Done: 6 of 6 rows.");
+  expect(await page.locator("#spoken").textContent()).toBe("Done: 6 of 6 rows.");
   const { schema, environment, rows: found } = await saved();
   expect(schema).toBe("longtape/1");
   expect(found.map(({ model, test, status }) => [model, test, status])).toEqual(
@@ -100,7 +100,7 @@ test("two architectures run, rows and charts appear, and the JSON is what the ta
   expect(environment.curves!.map(({ arch }) => arch)).toEqual(["llama", "mamba"]);
   for (const chart of ["Bytes against context", "Generation: tokens a second against depth"])
     expect(await page.getByRole("img", { name: chart }).locator("circle").count()).toBeGreaterThan(0);
-  expect(new URL(page.url()).search).toBe("?a=llama%2Cmamba&p=16&n=4&d=0%2C64&npl=1&r=2");
+  expect(new URL(page.url()).search).toBe("?tab=bench&a=llama%2Cmamba&p=16&n=4&d=0%2C64&npl=1&r=2");
 });
 
 test("stop keeps the rows that are finished, and the page runs again", async () => {
@@ -200,7 +200,7 @@ test.each([
   ],
 ])("%s is said with its cure", async (_, script, cure) => {
   await page.addInitScript(script);
-  await page.goto(server.url);
+  await page.goto(`${server.url}?tab=bench`);
   await page.getByText(cure).waitFor();
   expect(await button("Run").isDisabled()).toBe(true);
 });

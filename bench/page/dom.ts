@@ -16,3 +16,19 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   made.append(...children);
   return made;
 }
+
+/** Says it to those who hear the page. */
+export function say(text: string): void {
+  byId("spoken", HTMLElement).textContent = text;
+}
+
+/** Saves a text as a file of the person's. */
+export function save(name: string, text: string, type: string): void {
+  const link = element("a", { download: name });
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** Where the shipped checkpoints lie, whatever path the page is served under. */
+export const checkpointsUrl = new URL("models/checkpoints", document.baseURI).href;

@@ -32,8 +32,8 @@ ${lines}
 
 /** What was found beyond the rows, one a line. */
 function answers(results: Results): string {
-  const { fits, crossovers, quality, alternations, drifts, targets, kernels, roofs } = results;
-  const lists = Object.entries({ fits, crossovers, quality, alternations, drifts, targets, kernels })
+  const { fits, crossovers, quality, alternations, drifts, traces, targets, kernels, roofs } = results;
+  const lists = Object.entries({ fits, crossovers, quality, alternations, drifts, traces, targets, kernels })
     .filter(([, found]) => found !== undefined)
     .map(
       ([name, found]) => `"${name}": [\n${found!.map((one) => `  ${JSON.stringify(one)}`).join(",\n")}\n],\n`,

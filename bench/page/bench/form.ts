@@ -1,11 +1,11 @@
 // The page's form: what it offers, what it asks for, and the address that brings the same choice back.
 
-import type { Tune } from "../../engine/tune.ts";
-import { colours } from "../charts.ts";
-import { benchArchs } from "../shipped.ts";
-import { CONFIG_FILE, checkpoint, type Subject, seeded, shippedSubject } from "../subject.ts";
-import { expandTests, type Test } from "../tests.ts";
-import { byId, element } from "./dom.ts";
+import type { Tune } from "../../../engine/tune.ts";
+import { colours, toneOf } from "../../charts.ts";
+import { benchArchs } from "../../shipped.ts";
+import { CONFIG_FILE, checkpoint, type Subject, seeded, shippedSubject } from "../../subject.ts";
+import { expandTests, type Test } from "../../tests.ts";
+import { byId, checkpointsUrl, element } from "../dom.ts";
 
 const LISTS = ["p", "n", "d", "npl"] as const;
 const FIELDS = [...LISTS, "r"] as const;
@@ -103,7 +103,7 @@ export class Form {
   #subject(name: string): Subject {
     const files = this.#picked.get(name)?.filter((file) => !file.name.startsWith("."));
     if (files?.length === 1 && files[0]!.name === CONFIG_FILE) return seeded(name, name, CONFIG_FILE);
-    return files ? checkpoint(name, name) : shippedSubject(name, "/models/checkpoints");
+    return files ? checkpoint(name, name) : shippedSubject(name, checkpointsUrl);
   }
 
   #list(field: Field): number[] {
@@ -150,7 +150,7 @@ export class Form {
   #offer(value: string, label: string, colour: string, checked: boolean): void {
     const box = element("input", { type: "checkbox", value });
     box.checked = checked;
-    const swatch = element("i", { class: "swatch", style: `background: ${colour}` });
+    const swatch = element("i", { class: `swatch ${toneOf(colour)}` });
     this.#models.append(element("label", {}, box, swatch, element("span", {}, label)));
   }
 
@@ -165,7 +165,7 @@ export class Form {
 
   /** The choice in the page's address, so that it can be kept and given away. */
   #remember(): void {
-    const query = new URLSearchParams();
+    const query = new URLSearchParams({ tab: "bench" });
     query.set("a", this.#chosen().join(","));
     for (const field of FIELDS) query.set(field, this.#input(field).value.replace(/\s+/g, ""));
     history.replaceState(null, "", `?${query}`);

@@ -1,27 +1,11 @@
 // What the page shows of the rows: the table and the charts.
 
-import { bytesChart, colours, palette, speedChart } from "../charts.ts";
-import { type Curve, measuredBytes, type Row, rateText, theoryBytes } from "../row.ts";
-import { benchArchs } from "../shipped.ts";
-import { formatBytes, show } from "../units.ts";
-import { byId, element } from "./dom.ts";
-
-/** Narrower, a chart's labels would leave no room for its lines; it then scrolls. */
-const NARROWEST = 520;
-
-/** The series' colours, for both colour schemes. */
-export function addPalette(): void {
-  const variables = (list: readonly string[]) =>
-    list.map((colour, i) => `--series-${i + 1}: ${colour};`).join(" ");
-  const { light, dark } = palette;
-  document.head.append(
-    element(
-      "style",
-      {},
-      `:root { ${variables(light)} } @media (prefers-color-scheme: dark) { :root { ${variables(dark)} } }`,
-    ),
-  );
-}
+import { bytesChart, type Canvas, colours, speedChart, toneOf } from "../../charts.ts";
+import { type Curve, measuredBytes, type Row, rateText, theoryBytes } from "../../row.ts";
+import { benchArchs } from "../../shipped.ts";
+import { formatBytes, show } from "../../units.ts";
+import { drawChart } from "../chart.ts";
+import { byId, element } from "../dom.ts";
 
 /** A row in a few words. */
 export function describeRow(row: Row): string {
@@ -66,26 +50,17 @@ export class View {
   }
 }
 
-function put(
-  name: string,
-  chart: (canvas: { document: Document; width: number }) => SVGElement | null,
-): void {
+function put(name: string, chart: (canvas: Canvas) => SVGElement | null): void {
   const section = byId(`${name}-section`, HTMLElement);
-  const place = byId(`${name}-chart`, HTMLElement);
   // shown first: what is hidden has no width
   section.hidden = false;
-  const svg = chart({ document, width: Math.max(NARROWEST, place.clientWidth) });
-  section.hidden = svg === null;
-  if (!svg) return;
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-labelledby", `${name}-title`);
-  place.replaceChildren(svg);
+  section.hidden = !drawChart(`${name}-chart`, byId(`${name}-title`, HTMLElement).textContent, chart);
 }
 
 function tableRow(row: Row): HTMLTableRowElement {
   const shipped = benchArchs.includes(row.arch) ? benchArchs : [row.arch];
   const colour = colours(shipped).get(row.arch) ?? "currentColor";
-  const swatch = element("i", { class: "swatch", style: `background: ${colour}` });
+  const swatch = element("i", { class: `swatch ${toneOf(colour)}` });
   const number = (text: string) => element("td", { class: "number" }, text);
   const cells = [element("th", { scope: "row" }, swatch, row.model), element("td", {}, testOf(row))];
   if (row.status !== "ok") {

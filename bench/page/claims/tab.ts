@@ -1,0 +1,138 @@
+// The claims' tab: the verdicts of a full run that is shipped with the page, and those of this machine.
+
+import { html, nothing, render, type TemplateResult } from "lit-html";
+import { bytesChart, scratchChart, speedChart } from "../../charts.ts";
+import type { Judged, Outcome } from "../../claims/claim.ts";
+import { unsaid } from "../../claims/documents.ts";
+import { showBasis, showRows, showValue } from "../../claims/evidence.ts";
+import { judgeAll } from "../../claims/index.ts";
+import { planOf, quickSizes } from "../../claims/plan.ts";
+import { adapterName, type Results } from "../../row.ts";
+import { shipped } from "../../shipped.ts";
+import { drawChart } from "../chart.ts";
+import { checkpointsUrl, say } from "../dom.ts";
+import type { Machine } from "../page.ts";
+import { ending, PageRun } from "../pageRun.ts";
+import { runBar } from "../runBar.ts";
+import { layersOfShipped } from "../shippedLayers.ts";
+
+const badges: Record<Outcome, string> = {
+  holds: "holds",
+  "holds with a condition": "condition",
+  refuted: "refuted",
+  undecided: "undecided",
+};
+
+export class ClaimsTab {
+  readonly #panel: HTMLElement;
+  readonly #machine: Machine;
+  #models: Parameters<typeof judgeAll>[0]["models"] = {};
+  #kept: Results | null = null;
+  #run: PageRun | null = null;
+  #running = false;
+  #doing = "Nothing has run on this machine yet.";
+  #fault: string | null = null;
+
+  constructor(panel: HTMLElement, machine: Machine) {
+    this.#panel = panel;
+    this.#machine = machine;
+    this.#draw();
+    this.#open();
+  }
+
+  async #open(): Promise<void> {
+    const layers = await layersOfShipped();
+    this.#models = Object.fromEntries(
+      Object.entries(shipped).map(([arch, { folder }]) => [
+        arch,
+        { layers: layers.get(arch) ?? [], weights: folder },
+      ]),
+    );
+    this.#kept = (await import("./measured.json")).default as unknown as Results;
+    this.#draw();
+  }
+
+  #start(): void {
+    this.#fault = null;
+    this.#running = true;
+    const plan = planOf(quickSizes, checkpointsUrl);
+    const settings = { repetitions: quickSizes.repetitions, warmup: false, tune: null };
+    this.#run = new PageRun(
+      { plan, settings },
+      {
+        onEvent: ({ type }) => {
+          this.#doing = this.#run!.doing;
+          if (type === "row" || type === "step") this.#draw();
+        },
+        onEnd: (how, fault) => {
+          this.#running = false;
+          this.#fault = fault;
+          this.#doing = ending(this.#run!, how);
+          say(this.#doing);
+          this.#draw();
+        },
+      },
+    );
+    say(`Running ${this.#run.of} tests.`);
+    this.#draw();
+  }
+
+  #draw(): void {
+    const run = this.#run;
+    const shown = run && (run.results.rows.length > 0 || this.#running) ? run.results : this.#kept;
+    const judged = shown
+      ? judgeAll({ rows: shown.rows, races: shown.environment.verdicts, models: this.#models })
+      : [];
+    render(
+      html`<section aria-labelledby="claims-title"><h2 id="claims-title">Eleven claims about long contexts, judged</h2>
+<p>${shown === this.#kept && shown ? html`Computed from ${shown.rows.length} rows that were measured on ${shown.environment.started.slice(0, 10)}: ${adapterName(shown.environment.adapter)}${shown.environment.adapter?.software ? ", a software adapter" : ""}. Run them on this machine:` : html`Computed from what this machine measures: verdicts come as their rows do.`}</p>
+${runBar(
+  {
+    running: this.#running,
+    possible: this.#machine.adapter !== null,
+    rows: run?.rows ?? 0,
+    of: run?.of ?? 0,
+    doing: this.#doing,
+    fault: this.#fault,
+    results: run?.results ?? null,
+  },
+  { run: () => this.#start(), stop: () => this.#run?.stop() },
+)}</section>
+${judged.map(article)}
+<section aria-labelledby="claims-charts" ?hidden=${!shown?.rows.length}><h2 id="claims-charts">Behind them</h2>
+<div class="charts pairs">
+<figure><h3>State, keys and values against context</h3><div class="canvas" id="claims-bytes"></div><figcaption>Points were measured, lines are theory.</figcaption></figure>
+<figure><h3>Scratch of a prompt against context</h3><div class="canvas" id="claims-scratch"></div><figcaption>A power of the context is a straight line, as steep as its exponent.</figcaption></figure>
+<figure><h3>Generation: tokens a second against depth</h3><div class="canvas" id="claims-speed"></div><figcaption>Mean of the repetitions, ± their sample standard deviation.</figcaption></figure>
+<figure><h3>Prompts: tokens a second against length</h3><div class="canvas" id="claims-prompts"></div><figcaption>Mean of the repetitions, ± their sample standard deviation.</figcaption></figure>
+</div></section>`,
+      this.#panel,
+    );
+    if (!shown) return;
+    const rows = shown.rows.filter((row) => row.n_parallel === 1);
+    const prompts = rows.filter((row) => row.n_prompt > 0 && row.n_gen === 0);
+    const generated = rows.filter((row) => row.n_gen > 0 && row.n_prompt === 0);
+    const draw = (id: string, chart: Parameters<typeof drawChart>[2]) => drawChart(`claims-${id}`, id, chart);
+    draw("bytes", (canvas) => bytesChart(rows, shown.environment.curves ?? [], canvas));
+    draw("scratch", (canvas) => scratchChart(prompts, canvas));
+    draw("speed", (canvas) => speedChart(generated, canvas));
+    draw("prompts", (canvas) => speedChart(prompts, canvas));
+  }
+}
+
+const article = ({ id, title, quote, verdict, because, evidence, missing }: Judged): TemplateResult =>
+  html`<article class="claim ${badges[verdict]}" id="claim-${id}">
+<h3><span class="id">${id}</span>${title} <span class="badge ${badges[verdict]}">${verdict}</span></h3>
+<blockquote>${quote}</blockquote>
+<p>${because}</p>
+${unsaid({ because, missing }).map((what) => html`<p class="missing">Missing: ${what}.</p>`)}
+${
+  evidence.length > 0
+    ? html`<details><summary>Evidence: ${evidence.length} ${evidence.length === 1 ? "figure" : "figures"}</summary>
+<div class="scroll" tabindex="0" role="group" aria-label="Evidence of claim ${id}"><table>
+<thead><tr><th scope="col">what</th><th scope="col" class="number">value</th><th scope="col">basis</th><th scope="col">rows</th></tr></thead>
+<tbody>${evidence.map((one) => html`<tr><td>${one.what}</td><td class="number">${showValue(one)}</td><td>${showBasis(one)}</td><td>${showRows(one)}</td></tr>`)}</tbody>
+</table></div></details>`
+    : nothing
+}
+</article>`;

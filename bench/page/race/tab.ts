@@ -1,0 +1,599 @@
+// The race's tab: choose racers, start, watch.
+
+import { html, nothing, render, type TemplateResult } from "lit-html";
+import { live } from "lit-html/directives/live.js";
+import { ref } from "lit-html/directives/ref.js";
+import { usualTune } from "../../adapter.ts";
+import { colours, toneOf } from "../../charts.ts";
+import { closedKv, closedState, type Layers } from "../../closed.ts";
+import { bytesChart, type Line, type Scale, speedChart } from "../../race/charts.ts";
+import { explain } from "../../race/explain.ts";
+import type { RaceSettings } from "../../race/race.ts";
+import { benchArchs } from "../../shipped.ts";
+import { checkpoint, type Subject, shippedSubject } from "../../subject.ts";
+import { formatCount } from "../../units.ts";
+import { drawChart } from "../chart.ts";
+import { checkpointsUrl, say } from "../dom.ts";
+import { build, environment } from "../environment.ts";
+import { droppedFolders, type Folder, pickedFolder } from "../folders.ts";
+import { term } from "../glossary.ts";
+import { Keeper } from "../keep.ts";
+import type { Machine } from "../page.ts";
+import { layersOfShipped } from "../shippedLayers.ts";
+import { bounds, fromQuery, type NumberField, type RaceChoice, readNumber, toQuery } from "./choice.ts";
+import { downloads } from "./downloads.ts";
+import type { RaceAnswer, RaceRequest } from "./raceWorker.ts";
+import { type RacerState, RaceState } from "./state.ts";
+import { racersTable } from "./table.ts";
+
+type Phase = "ready" | "opening" | "running" | "paused" | "ended" | "lost";
+
+/** Text is brought up to date this often, charts that often: drawing them takes longer. */
+const TEXT_MS = 100;
+const CHART_MS = 400;
+
+/** Where there is room, all settings are open from the start. */
+const WIDE = matchMedia("(min-width: 861px)").matches;
+
+/** Tokens of the sequences that the shipped models were trained on. */
+const TRAINED = 256;
+
+/** A model of a person's own. */
+interface Own {
+  subject: Subject;
+  files: File[] | null;
+  chosen: boolean;
+  /** null: it is looked at; "": it is one of ours; else why not. */
+  fault: string | null;
+}
+
+export class RaceTab {
+  readonly #panel: HTMLElement;
+  readonly #machine: Machine;
+  readonly #keeper = new Keeper("race");
+  #choice: RaceChoice;
+  readonly #own: Own[] = [];
+  #ownUrl = "";
+  #phase: Phase = "ready";
+  #worker: Worker | null = null;
+  #state: RaceState | null = null;
+  /** Paused because nobody could see it. */
+  #hidden = false;
+  #message = "";
+  #broken: string | null = null;
+  #layers: ReadonlyMap<string, Layers[]> = new Map();
+  #scheduled = false;
+  #drawn = { text: 0, charts: 0 };
+  #later: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(panel: HTMLElement, machine: Machine) {
+    this.#panel = panel;
+    this.#machine = machine;
+    const query = new URLSearchParams(location.search);
+    this.#choice = fromQuery(query);
+    // a person's own adapter is worth a race of variants
+    if (machine.adapter && !query.has("tune")) this.#choice.tune = usualTune(machine.adapter);
+    document.addEventListener("visibilitychange", () => this.#onVisibility());
+    addEventListener("dragover", (event) => this.#onDrag(event));
+    addEventListener("drop", (event) => this.#onDrop(event));
+    new ResizeObserver(() => this.#redraw()).observe(panel);
+    this.#draw();
+    this.#open();
+  }
+
+  async #open(): Promise<void> {
+    this.#layers = await layersOfShipped();
+    await this.#keeper.open();
+    this.#redraw();
+  }
+
+  get #active(): boolean {
+    return this.#phase === "opening" || this.#phase === "running" || this.#phase === "paused";
+  }
+
+  // What a person does
+
+  #start(): void {
+    this.#message = "";
+    const subjects = [
+      ...this.#choice.archs.map((arch) => ({ subject: shippedSubject(arch, checkpointsUrl), files: null })),
+      ...this.#own.filter(({ chosen, fault }) => chosen && !fault),
+    ];
+    if (subjects.length === 0) {
+      this.#message = "No racer is chosen; choose at least one.";
+      this.#redraw();
+      return;
+    }
+    const { prompt, tokens, streams, temperature, seed, tune } = this.#choice;
+    if (prompt === "") {
+      this.#message = "The prompt is empty; at least one character is wanted.";
+      this.#redraw();
+      return;
+    }
+    this.#remember();
+    const settings: RaceSettings = {
+      ...{ prompt, tokens, streams, temperature, seed, tune },
+      machine: this.#machine.adapter ? "gpu" : "cpu",
+      build_commit: build.commit,
+      version: build.versions.longtape ?? null,
+    };
+    this.#state = new RaceState(settings, environment(seed));
+    this.#phase = "opening";
+    this.#broken = null;
+    this.#hidden = false;
+    // a worker that has only looked at folders serves; one that has raced holds memory
+    const worker = this.#ask({ type: "start", settings });
+    for (const { subject, files } of subjects) this.#join(worker, subject, files);
+    say(`The race begins, ${subjects.length} racers.`);
+    this.#redraw();
+  }
+
+  #join(worker: Worker, subject: Subject, files: File[] | null): void {
+    this.#state!.add(subject);
+    worker.postMessage({ type: "add", subject, files } satisfies RaceRequest);
+  }
+
+  #pause(): void {
+    this.#phase = "paused";
+    this.#worker?.postMessage({ type: "pause" } satisfies RaceRequest);
+    say("Paused.");
+    this.#redraw();
+  }
+
+  #resume(): void {
+    this.#phase = "running";
+    this.#hidden = false;
+    this.#worker?.postMessage({ type: "resume" } satisfies RaceRequest);
+    say("The race goes on.");
+    this.#redraw();
+  }
+
+  #stop(phase: Phase = "ended"): void {
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#phase = phase;
+    this.#keep(true);
+    this.#redraw();
+  }
+
+  #restart(): void {
+    this.#stop();
+    this.#start();
+  }
+
+  #ask(request: RaceRequest): Worker {
+    if (!this.#worker) {
+      const worker = new Worker(new URL("./raceWorker.ts", import.meta.url), { type: "module" });
+      worker.addEventListener("message", ({ data }: MessageEvent<RaceAnswer>) => {
+        if (this.#worker === worker) this.#take(data);
+      });
+      worker.addEventListener("error", (event) => {
+        event.preventDefault();
+        if (this.#worker === worker)
+          this.#break(`The race broke off: ${event.message || "its code could not be loaded"}.`);
+      });
+      this.#worker = worker;
+    }
+    this.#worker.postMessage(request);
+    return this.#worker;
+  }
+
+  // What the race tells
+
+  #take(event: RaceAnswer): void {
+    switch (event.type) {
+      case "checked": {
+        const own = this.#own.find(({ subject }) => subject.folder === event.folder);
+        if (own) own.fault = event.fault ?? "";
+        if (event.fault) say(event.fault);
+        break;
+      }
+      case "error":
+        this.#break(event.message);
+        break;
+      case "trace":
+        console.warn(event.stack);
+        break;
+      default: {
+        const spoken = this.#state?.apply(event);
+        if (spoken) say(spoken);
+        if (event.type === "open" && this.#phase === "opening") this.#phase = "running";
+        if (event.type === "lost") this.#stop("lost");
+        if (event.type === "idle" && this.#phase === "running") {
+          this.#stop();
+          say("The race is over.");
+        }
+        this.#keep(false);
+      }
+    }
+    this.#redraw();
+  }
+
+  #break(why: string): void {
+    this.#broken = why;
+    say(why);
+    this.#stop();
+  }
+
+  #onVisibility(): void {
+    if (!document.hidden || this.#phase !== "running") return;
+    this.#state!.environment.tab_hidden = true;
+    this.#pause();
+    this.#hidden = true;
+    this.#redraw();
+  }
+
+  #keep(now: boolean): void {
+    if (this.#state?.measured) this.#keeper.keep(() => this.#state!.results(), now);
+  }
+
+  // Models of one's own
+
+  #onDrag(event: DragEvent): void {
+    if (this.#panel.hidden || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "copy";
+  }
+
+  async #onDrop(event: DragEvent): Promise<void> {
+    if (this.#panel.hidden || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    for (const folder of await droppedFolders(event.dataTransfer)) this.#offer(folder);
+  }
+
+  #offer({ name, files }: Folder): void {
+    const taken = (name: string) =>
+      benchArchs.includes(name) || this.#own.some(({ subject }) => subject.model === name);
+    let own = taken(name) ? `${name} (yours)` : name;
+    for (let n = 2; taken(own); n++) own = `${name} (yours, ${n})`;
+    this.#add({ subject: checkpoint(own, own), files, chosen: true, fault: null });
+  }
+
+  #offerUrl(): void {
+    const url = this.#ownUrl.trim();
+    if (!URL.canParse(url)) {
+      this.#message = `${JSON.stringify(url)} is not an address, wanted one such as https://host/folder.`;
+      this.#redraw();
+      return;
+    }
+    const name = new URL(url).pathname
+      .split("/")
+      .filter((part) => !/^(|resolve|main)$/.test(part))
+      .at(-1);
+    this.#ownUrl = "";
+    this.#message = "";
+    this.#add({ subject: checkpoint(name ?? url, url), files: null, chosen: true, fault: null });
+  }
+
+  /** Who comes while a race is on joins it. */
+  #add(own: Own): void {
+    this.#own.push(own);
+    this.#ask({ type: "check", subject: own.subject, files: own.files });
+    if (this.#active) this.#join(this.#worker!, own.subject, own.files);
+    this.#redraw();
+  }
+
+  /** The whole choice in the page's address. */
+  #remember(): void {
+    history.replaceState(null, "", `?${toQuery(this.#choice)}`);
+  }
+
+  // What is seen
+
+  #set(change: Partial<RaceChoice>): void {
+    Object.assign(this.#choice, change);
+    this.#remember();
+    this.#drawn.charts = 0;
+    this.#redraw();
+  }
+
+  #setNumber(field: NumberField, input: HTMLInputElement): void {
+    const value = readNumber(field, input.value);
+    input.toggleAttribute("aria-invalid", typeof value === "string");
+    if (typeof value === "string") {
+      this.#message = value;
+      this.#redraw();
+      return;
+    }
+    this.#message = "";
+    this.#set({ [field]: value });
+  }
+
+  #redraw(): void {
+    if (this.#scheduled || this.#panel.hidden) return;
+    this.#scheduled = true;
+    const wait = Math.max(0, this.#drawn.text + TEXT_MS - performance.now());
+    setTimeout(() => requestAnimationFrame(() => this.#draw()), wait);
+  }
+
+  #draw(): void {
+    this.#scheduled = false;
+    this.#drawn.text = performance.now();
+    render(this.#template(), this.#panel);
+    const due = this.#drawn.charts + CHART_MS - performance.now();
+    clearTimeout(this.#later);
+    if (due > 0) {
+      this.#later = setTimeout(() => this.#redraw(), due);
+      return;
+    }
+    this.#drawCharts();
+    this.#drawn.charts = performance.now();
+  }
+
+  #drawCharts(): void {
+    const { scale, everything } = this.#choice;
+    const longest = this.#state?.longest ?? this.#choice.tokens;
+    const carried = "state + keys and values";
+    const axes = { scale, longest };
+    drawChart("race-bytes", "Bytes against tokens", (canvas) =>
+      bytesChart(this.#bytesLines(), { ...axes, what: everything ? "all bytes" : carried }, canvas),
+    );
+    drawChart("race-speed", "Tokens a second against tokens", (canvas) =>
+      speedChart(this.#state?.speedLines() ?? [], { ...axes, what: "tokens a second" }, canvas),
+    );
+  }
+
+  /** Before a race, the literature's formulas. */
+  #bytesLines(): Line[] {
+    if (this.#state) return this.#state.bytesLines(this.#choice.everything);
+    const { archs, tokens, streams } = this.#choice;
+    const colourOf = colours(benchArchs);
+    return archs.flatMap((arch) => {
+      const layers = this.#layers.get(arch);
+      if (!layers) return [];
+      const at = (n: number) => {
+        const size = { tokens: n, streams, elementBytes: 4 };
+        return closedKv({ layers }, size) + closedState({ parameters: 0, layers }, size);
+      };
+      const theory = steps(tokens).map((x) => ({ x, y: at(x) }));
+      return [{ label: arch, colour: colourOf.get(arch)!, theory, points: [] }];
+    });
+  }
+
+  #template(): TemplateResult {
+    const state = this.#state;
+    return html`${this.#kept()}
+<div class="race">
+${this.#controls()}
+<div class="results">
+${this.#notices()}
+<section aria-labelledby="race-title">
+<div class="heading"><h2 id="race-title">${this.#title()}</h2>${this.#switches()}</div>
+<div class="charts">
+<figure><h3>Bytes against tokens</h3><div class="canvas" id="race-bytes"></div>
+<figcaption>${state ? "Points were measured, lines are theory: what the engine must hold, to the byte. Steps are pages." : "Theory, by the literature's formulas. Press Start to measure it."}</figcaption></figure>
+<figure><h3>Tokens a second against tokens</h3><div class="canvas" id="race-speed"></div><p class="empty" ?hidden=${state?.measured ?? false}>Measured once the race runs.</p>
+<figcaption>All streams together; each racer's clock runs in its own turns only.</figcaption></figure>
+</div>
+</section>
+${state ? html`<section aria-labelledby="lanes-title"><h2 id="lanes-title">What they write</h2><div class="lanes">${state.racers.map((racer) => this.#lane(racer))}</div>${state.racers.some(({ trace }) => (trace.points.at(-1)?.context ?? 0) > TRAINED) ? html`<p class="hint">The shipped models were trained on ${TRAINED} bytes at a time. Past that, full attention meets positions that it has never seen, and its text falls apart: that is the model, not the engine. Bytes and speed are what is under test.</p>` : nothing}</section>` : nothing}
+${state ? html`<section aria-labelledby="table-title"><h2 id="table-title">Measured</h2>${racersTable(state.racers)}</section>` : nothing}
+${this.#explanations()}
+${state?.measured ? downloads(state, this.#phase, () => this.#link()) : nothing}
+</div>
+</div>`;
+  }
+
+  #title(): string {
+    switch (this.#phase) {
+      case "ready":
+        return "At the start";
+      case "opening":
+        return "Opening the GPU …";
+      case "running":
+        return this.#state!.racers.some(({ status }) => status === "running") ? "Running" : "Loading …";
+      case "paused":
+        return "Paused";
+      case "lost":
+        return "The GPU was lost";
+      case "ended":
+        return "Ended";
+    }
+  }
+
+  #kept(): TemplateResult | typeof nothing {
+    const kept = this.#keeper.found;
+    if (!kept || this.#state) return nothing;
+    const when = new Date(kept.environment.started).toLocaleString("en-GB", {
+      dateStyle: "medium",
+      timeStyle: "short",
+    });
+    const names = kept.rows.map(({ model }) => model).join(", ");
+    return html`<div class="notice quiet kept"><p>A race of ${when} is kept in this browser: ${names}.</p>
+<p class="actions"><button type="button" @click=${() => this.#show()}>Show it</button><button type="button" @click=${() => this.#discard()}>Discard it</button></p></div>`;
+  }
+
+  #show(): void {
+    this.#state = RaceState.of(this.#keeper.found!);
+    this.#phase = "ended";
+    this.#drawn.charts = 0;
+    this.#redraw();
+  }
+
+  #discard(): void {
+    this.#keeper.discard();
+    this.#redraw();
+  }
+
+  #notices(): TemplateResult | typeof nothing {
+    if (this.#phase === "lost")
+      return html`<div class="notice wrong" role="alert"><p><strong>The GPU was taken away from this page.</strong> ${this.#state?.lost} What was measured is below and stays. Drivers do this when a task takes too long, when memory runs out, or when the machine slept.</p>
+<p class="actions"><button type="button" class="primary" @click=${() => this.#restart()}>Start again on a new device</button></p></div>`;
+    if (this.#broken) return html`<div class="notice wrong" role="alert"><p>${this.#broken}</p></div>`;
+    if (this.#phase === "paused" && this.#hidden)
+      return html`<div class="notice" role="status"><p>Paused, because this tab was hidden: browsers slow hidden tabs down, and no speed would be true.</p>
+<p class="actions"><button type="button" class="primary" @click=${() => this.#resume()}>Go on</button></p></div>`;
+    return nothing;
+  }
+
+  #controls(): TemplateResult {
+    const { prompt, tune } = this.#choice;
+    const active = this.#active;
+    return html`<form class="controls" id="race-form" aria-label="The race" novalidate @submit=${(
+      event: Event,
+    ) => {
+      event.preventDefault();
+      if (!this.#active) this.#start();
+    }}>
+<div class="actions">${this.#buttons()}</div>
+<p class="message" role="alert">${this.#message}</p>
+<fieldset ?disabled=${active}>
+<legend>Racers</legend>
+<div class="chips">${benchArchs.map((arch) => this.#chip(arch))}${this.#own.map((own) => this.#ownChip(own))}</div>
+</fieldset>
+<details ?open=${WIDE}><summary>Your own model</summary>
+<p class="hint">Drop a Hugging Face folder anywhere on this page${active ? ": it joins the race" : ""}. Its files stay on this machine.</p>
+<label class="file">A folder <input type="file" id="race-folder" webkitdirectory @change=${(event: Event) => this.#pick(event.target as HTMLInputElement)}></label>
+<label for="race-url">An address</label>
+<div class="joined"><input id="race-url" type="url" inputmode="url" placeholder="https://…/resolve/main" .value=${live(this.#ownUrl)} @input=${(
+      event: Event,
+    ) => {
+      this.#ownUrl = (event.target as HTMLInputElement).value;
+    }}><button type="button" @click=${() => this.#offerUrl()}>Add</button></div>
+</details>
+<details ?open=${WIDE}><summary>The run</summary>
+<fieldset ?disabled=${active}>
+<legend class="spoken">The run</legend>
+<label>Prompt <textarea id="race-prompt" rows="2" .value=${live(prompt)} @input=${(event: Event) => this.#set({ prompt: (event.target as HTMLTextAreaElement).value })}></textarea></label>
+${this.#number("tokens", html`<span class="links">${[256, 2048, 65_536, 2 ** 20].map((n) => html`<button type="button" class="link" @click=${() => this.#set({ tokens: n })}>${n === 2 ** 20 ? "a million" : formatCount(n)}</button> `)}</span>`)}
+<div class="fields">
+${this.#number("streams")}
+${this.#number("temperature")}
+${this.#number("seed")}
+<label>Variants <select id="race-tune" .value=${live(tune)} @change=${(event: Event) => this.#set({ tune: (event.target as HTMLSelectElement).value as RaceChoice["tune"] })}>
+<option value="off" ?selected=${tune === "off"}>defaults</option>
+<option value="cached" ?selected=${tune === "cached"}>raced once</option>
+<option value="full" ?selected=${tune === "full"}>raced again</option>
+</select></label>
+</div>
+</fieldset></details>
+</form>`;
+  }
+
+  #buttons(): TemplateResult {
+    switch (this.#phase) {
+      case "opening":
+      case "running":
+        return html`<button type="button" class="primary" @click=${() => this.#pause()}>Pause</button><button type="button" @click=${() => this.#stop()}>Stop</button>`;
+      case "paused":
+        return html`<button type="button" class="primary" @click=${() => this.#resume()}>Resume</button><button type="button" @click=${() => this.#stop()}>Stop</button>`;
+      default:
+        return html`<button type="submit" class="primary">${this.#phase === "ready" ? "Start" : "Start again"}</button>`;
+    }
+  }
+
+  #chip(arch: string): TemplateResult {
+    const { archs } = this.#choice;
+    const change = (event: Event) => {
+      const { checked } = event.target as HTMLInputElement;
+      // in the order of the list, whatever the order of clicks
+      this.#set({ archs: benchArchs.filter((one) => (one === arch ? checked : archs.includes(one))) });
+    };
+    const tone = toneOf(colours(benchArchs).get(arch)!);
+    return html`<label class="chip ${tone}"><input type="checkbox" value=${arch} .checked=${live(archs.includes(arch))} @change=${change}><i class="swatch"></i><span>${arch}</span></label>`;
+  }
+
+  #ownChip(own: Own): TemplateResult {
+    const { subject, chosen, fault } = own;
+    const change = (event: Event) => {
+      own.chosen = (event.target as HTMLInputElement).checked;
+      this.#redraw();
+    };
+    return html`<label class="chip own"><input type="checkbox" value=${subject.model} .checked=${live(chosen && !fault)} ?disabled=${fault !== ""} @change=${change}><i class="swatch"></i><span>${subject.model}${fault === null ? " …" : ""}</span></label>${fault ? html`<p class="message">${fault}</p>` : nothing}`;
+  }
+
+  #number(field: NumberField, beside: TemplateResult | typeof nothing = nothing): TemplateResult {
+    const shown = field === "seed" ? String(this.#choice[field]) : formatCount(this.#choice[field]);
+    return html`<div><label for="race-${field}">${bounds[field].label}</label><input id="race-${field}" inputmode="decimal" .value=${shown} @change=${(event: Event) => this.#setNumber(field, event.target as HTMLInputElement)}>${beside}</div>`;
+  }
+
+  #switches(): TemplateResult {
+    const { scale, everything } = this.#choice;
+    const one = (name: string, label: string, checked: boolean, change: Partial<RaceChoice>) =>
+      html`<label><input type="radio" name=${name} .checked=${live(checked)} @change=${() => this.#set(change)}><span>${label}</span></label>`;
+    const scales: Scale[] = ["linear", "log"];
+    return html`<div class="switches">
+<fieldset class="segmented"><legend>Axes</legend>${scales.map((name) => one("race-scale", name, scale === name, { scale: name }))}</fieldset>
+<fieldset class="segmented"><legend>Bytes</legend>${one("race-bytes", "carried", !everything, { everything: false })}${one("race-bytes", "everything", everything, { everything: true })}</fieldset>
+</div>`;
+  }
+
+  #lane({ name, tone, status, what, progress, text, reason, row, trace }: RacerState): TemplateResult {
+    const generated = trace.points.at(-1)?.generated ?? 0;
+    const said =
+      status === "loading" || status === "waiting"
+        ? html`<p class="hint">${status === "waiting" ? "Waits for its turn to load." : what}</p>${progress ? html`<progress max=${progress.of} .value=${progress.done} aria-label="Tensors loaded"></progress>` : nothing}`
+        : reason
+          ? html`<p class="message">${reason}</p>`
+          : html`<p class="text" tabindex="0" role="group" aria-label="Text of ${name}" ${ref((element) => keepEnd(element))}>${text}</p>`;
+    return html`<article class="lane ${tone} ${status}" aria-label=${name}>
+<h3><i class="swatch"></i>${name}<span class="count">${row ? formatCount(generated) : nothing}</span></h3>
+${said}
+</article>`;
+  }
+
+  #explanations(): TemplateResult | typeof nothing {
+    const state = this.#state;
+    const { archs, tokens, streams } = this.#choice;
+    const shown: { name: string; tone: string; layers: Layers[]; context: number; streams: number }[] = state
+      ? state.racers.flatMap(({ name, tone, loaded, trace }) =>
+          loaded?.layers
+            ? [
+                {
+                  name,
+                  tone,
+                  layers: loaded.layers,
+                  context: trace.points.at(-1)?.context ?? loaded.prompt,
+                  streams: state.settings.streams,
+                },
+              ]
+            : [],
+        )
+      : archs.flatMap((name) => {
+          const layers = this.#layers.get(name);
+          const tone = toneOf(colours(benchArchs).get(name)!);
+          return layers ? [{ name, tone, layers, context: tokens, streams }] : [];
+        });
+    if (shown.length === 0) return nothing;
+    return html`<section aria-labelledby="why-title"><h2 id="why-title">What each of them carries</h2>
+<p class="hint">The literature's ${term("closed formula", "closed formulas")}, with this run's numbers put in: ${state ? "at the tokens that each holds now" : `at ${formatCount(tokens)} tokens`}, in f32. What the engine adds, pages and padding, is in ${term("theory")}.</p>
+<dl class="why">${shown.map(
+      ({ name, tone, layers, context, streams }) =>
+        html`<div class=${tone}><dt><i class="swatch"></i>${name}</dt>${explain(layers, context, streams).map(
+          ({ what, formula, numbers, value, more }) =>
+            html`<dd><p>${what} ${more}</p><p class="formula">${formula}<br>${numbers} = <strong>${value}</strong></p></dd>`,
+        )}</div>`,
+    )}</dl></section>`;
+  }
+
+  #pick(input: HTMLInputElement): void {
+    const folder = pickedFolder(input.files);
+    input.value = "";
+    if (folder) this.#offer(folder);
+  }
+
+  async #link(): Promise<void> {
+    this.#remember();
+    await navigator.clipboard.writeText(location.href);
+    say("The link is on the clipboard.");
+  }
+}
+
+/** New text stays in sight, unless somebody reads further up. */
+function keepEnd(element: Element | undefined): void {
+  if (!element) return;
+  const box = element as HTMLElement & { watched?: boolean };
+  if (box.watched) return;
+  box.watched = true;
+  new MutationObserver(() => {
+    box.scrollTop = box.scrollHeight;
+  }).observe(box, { characterData: true, childList: true, subtree: true });
+}
+
+/** Tokens at which a formula is drawn: every power of two, and both axes' steps between. */
+function steps(tokens: number): number[] {
+  const points = new Set<number>([1, tokens]);
+  for (let power = 1; power < tokens; power *= 2) points.add(power);
+  for (let i = 1; i < 32; i++) points.add(Math.max(1, Math.round((tokens * i) / 32)));
+  return [...points].sort((a, b) => a - b);
+}

@@ -1,0 +1,216 @@
+// The race: several models on one device stream text by turns. Each turn is a slice of time, and the racer that has had least
+// time is next, so that all get as much; a racer's speed counts its own slices only. Knows no page: what happens is told.
+
+import { DeviceLostError } from "../../engine/errors.ts";
+import type { GpuMachine } from "../../engine/gpu.ts";
+import type { LoadProgress } from "../../engine/loadModel.ts";
+import type { Tune } from "../../engine/tune.ts";
+import type { VerdictStore } from "../../engine/verdicts.ts";
+import { createEngine, type Engine } from "../../models/engine.ts";
+import type { Source } from "../../models/source.ts";
+import type { Layers } from "../closed.ts";
+import { failure, stackOf } from "../failure.ts";
+import { ADAPTER, adapterFacts } from "../meters/adapterFacts.ts";
+import { type Counter, startCounting } from "../meters/asked.ts";
+import { clockQuantumNs } from "../meters/clock.ts";
+import { measureRoof, type Roof } from "../meters/roof.ts";
+import type { Status } from "../row.ts";
+import type { Facts } from "../run.ts";
+import type { Subject } from "../subject.ts";
+import { Racer, type Sample } from "./racer.ts";
+
+export interface RaceSettings {
+  /** What every racer continues, each in its own tokens. */
+  prompt: string;
+  /** Tokens that each stream generates. */
+  tokens: number;
+  streams: number;
+  /** 0 takes the likeliest token. */
+  temperature: number;
+  seed: number;
+  tune: Tune;
+  /** `cpu` runs the kernels' references in JavaScript: slow, but it needs no WebGPU. */
+  machine: "gpu" | "cpu";
+  build_commit: string | null;
+  version: string | null;
+}
+
+/** What is known of a racer once its weights are there. */
+export interface Loaded {
+  arch: string;
+  parameters: number;
+  /** Tokens of the prompt. */
+  prompt: number;
+  layers: Layers[] | null;
+  /** Theory over the whole way: bytes that are carried from token to token, and all. */
+  ladder: { context: number; carried: number; all: number }[];
+}
+
+export type RaceEvent =
+  | { type: "open"; facts: Facts; roof: Roof | null }
+  | { type: "loading"; racer: number; what: string; progress: LoadProgress | null }
+  | { type: "loaded"; racer: number; loaded: Loaded }
+  | { type: "sample"; racer: number; sample: Sample }
+  /** A racer that will not run on. */
+  | { type: "out"; racer: number; status: Exclude<Status, "ok">; reason: string }
+  | { type: "finished"; racer: number }
+  /** Nobody is left to run. Racers may still be added. */
+  | { type: "idle" }
+  | { type: "lost"; reason: string }
+  | { type: "trace"; stack: string };
+
+export interface RaceHost {
+  source(folder: string): Source;
+  verdicts?: VerdictStore;
+  tell(event: RaceEvent): void;
+}
+
+/** Where a machine has no adapter. */
+const NO_FACTS: Facts = { adapter: null, limits: {}, features: [], clock_quantum_ns: null };
+
+export class Race {
+  readonly #host: RaceHost;
+  readonly #settings: RaceSettings;
+  readonly #engine: Engine;
+  readonly #counter: Counter | null;
+  readonly #roof: Roof | null;
+  readonly #racers: Racer[] = [];
+  #added = 0;
+  /** Loading and running are one line of work: the device does one thing at a time. */
+  #work: Promise<void> = Promise.resolve();
+  #running = false;
+  #paused = false;
+  #lost = false;
+
+  /** Opens the adapter and measures what it can do. Throws AdapterError. */
+  static async open(settings: RaceSettings, host: RaceHost): Promise<Race> {
+    if (settings.machine === "cpu") {
+      host.tell({ type: "open", facts: { ...NO_FACTS, clock_quantum_ns: clockQuantumNs() }, roof: null });
+      return new Race(settings, host, await createEngine({ machine: "cpu" }), null, null);
+    }
+    const counter = await startCounting();
+    const { verdicts } = host;
+    const engine = await createEngine({ ...ADAPTER, ...(verdicts ? { verdicts } : {}) });
+    const { device } = engine.machine as GpuMachine;
+    const roof = await counter.paused(() => measureRoof(device, engine.adapter!.software));
+    const adapter = await navigator.gpu.requestAdapter(ADAPTER);
+    const facts = { ...(adapter ? adapterFacts(adapter) : NO_FACTS), clock_quantum_ns: clockQuantumNs() };
+    host.tell({ type: "open", facts, roof });
+    const race = new Race(settings, host, engine, counter, roof);
+    device.lost.then(({ reason, message }) => race.#lose(`${reason}: ${message}`));
+    return race;
+  }
+
+  private constructor(
+    settings: RaceSettings,
+    host: RaceHost,
+    engine: Engine,
+    counter: Counter | null,
+    roof: Roof | null,
+  ) {
+    this.#settings = settings;
+    this.#host = host;
+    this.#engine = engine;
+    this.#counter = counter;
+    this.#roof = roof;
+  }
+
+  /** Loads a model and lets it in: its number, by which events call it. Who comes late starts with the time of those who had least. */
+  add(subject: Subject): number {
+    const number = this.#added++;
+    this.#work = this.#work.then(() => this.#load(number, subject));
+    this.#run();
+    return number;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#run();
+  }
+
+  /** Gives the device back. */
+  destroy(): void {
+    this.#lost = true;
+    this.#engine.destroy();
+  }
+
+  async #load(number: number, subject: Subject): Promise<void> {
+    if (this.#lost) return;
+    const { tell } = this.#host;
+    try {
+      const place = { engine: this.#engine, counter: this.#counter, roof: this.#roof };
+      const racer = await Racer.load(number, subject, this.#settings, {
+        ...place,
+        source: (folder) => this.#host.source(folder),
+        onStep: (what, progress) => tell({ type: "loading", racer: number, what, progress }),
+      });
+      const had = this.#active().map(({ ns }) => ns);
+      racer.handicapNs = had.length > 0 ? Math.min(...had) : 0;
+      this.#racers.push(racer);
+      tell({ type: "loaded", racer: number, loaded: racer.loaded });
+      tell({ type: "sample", racer: number, sample: racer.sample() });
+    } catch (error) {
+      this.#out(number, error, "preflight");
+    }
+  }
+
+  #run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#turns().finally(() => {
+      this.#running = false;
+    });
+  }
+
+  async #turns(): Promise<void> {
+    for (;;) {
+      // messages are heard between turns, whatever the machine
+      await new Promise((resolve) => setTimeout(resolve));
+      await this.#work;
+      if (this.#paused || this.#lost) return;
+      const active = this.#active();
+      if (active.length === 0) break;
+      await this.#turn(active.reduce((a, b) => (b.ns < a.ns ? b : a)));
+    }
+    this.#host.tell({ type: "idle" });
+  }
+
+  async #turn(racer: Racer): Promise<void> {
+    const { tell } = this.#host;
+    const { number } = racer;
+    try {
+      const sample = await racer.slice();
+      tell({ type: "sample", racer: number, sample });
+      if (racer.done) tell({ type: "finished", racer: number });
+    } catch (error) {
+      racer.out = true;
+      racer.destroy();
+      this.#out(number, error, "run");
+    }
+  }
+
+  #active(): Racer[] {
+    return this.#racers.filter((racer) => !racer.done && !racer.out);
+  }
+
+  #out(racer: number, error: unknown, phase: "preflight" | "run"): void {
+    const { tell } = this.#host;
+    if (error instanceof DeviceLostError) {
+      this.#lose(error.message);
+      return;
+    }
+    tell({ type: "trace", stack: stackOf(error) });
+    const { status, reason } = failure(error, phase);
+    tell({ type: "out", racer, status: status as Exclude<Status, "ok">, reason });
+  }
+
+  #lose(reason: string): void {
+    if (this.#lost) return;
+    this.#lost = true;
+    this.#host.tell({ type: "lost", reason });
+  }
+}
