@@ -12,7 +12,6 @@ import type { KernelTime, Roofs, Target } from "./kernels/kernelTime.ts";
 import { expectKernels, presetSubjects } from "./kernels/models.ts";
 import { kernelLine } from "./kernels/table.ts";
 import { createPrinter } from "./printers/index.ts";
-import { createProgress, noProgress } from "./progress.ts";
 import { writeResults } from "./results.ts";
 import {
   type Alternation,
@@ -24,10 +23,12 @@ import {
   type Quality,
   type Results,
   type Row,
+  rateText,
   type Verdict,
 } from "./row.ts";
 import type { Runtime, RuntimeEvent } from "./runtime.ts";
 import { type Planned, type Subject, storedAs, subjectsOf } from "./subject.ts";
+import { createProgress, noProgress } from "./terminal.ts";
 import { deepStep, kernelTests, type Test } from "./tests.ts";
 import { formatNs } from "./units.ts";
 
@@ -277,7 +278,10 @@ export class BenchRun {
     this.#rows.push(row);
     this.#print((printer) => printer.row(row));
     this.#finished.rows++;
-    this.#progress.done(this.#model, row.test, this.#finished.stages++);
+    const { peer, n_parallel, status } = row;
+    const name = [this.#model, peer !== "longtape" && peer, n_parallel > 1 && `×${n_parallel}`];
+    const figure = status === "ok" ? (rateText(row) ?? "–") : status;
+    this.#progress.done(name.filter(Boolean).join(" "), row.test, this.#finished.stages++, figure);
   }
 
   #print(text: (printer: ReturnType<typeof createPrinter>) => string): void {

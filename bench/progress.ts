@@ -1,21 +1,4 @@
-// What a run is doing now and how long it may still take, on stderr.
-
-interface Place {
-  isTTY?: boolean | undefined;
-  columns?: number | undefined;
-  write(text: string): unknown;
-}
-
-export interface Progress {
-  /** What is done now; no test: the model is being loaded. */
-  step(model: string, test: string | null, what: string): void;
-  /** A row is finished; `number` counts within its model. */
-  done(model: string, test: string, number: number): void;
-  /** Takes the line away, so that something else can be printed. */
-  clear(): void;
-}
-
-export const noProgress: Progress = { step() {}, done() {}, clear() {} };
+// How long a run may still take.
 
 /**
  * Time left. Every model is loaded and then takes its tests, most of them the same, so each of these stages is expected to
@@ -73,39 +56,6 @@ export class TimeLeft {
     this.#lasted[stage]?.push(now - this.#last);
     this.#last = now;
   }
-}
-
-/** One line that is written over on a terminal; elsewhere, where all is kept, a line a row. */
-export function createProgress(
-  tests: readonly (readonly unknown[])[],
-  place: Place = process.stderr,
-): Progress {
-  let time: TimeLeft | null = null;
-  let shown = false;
-  const left = () => {
-    const ms = time?.left(performance.now()) ?? null;
-    return ms === null ? "" : `, about ${formatLeft(ms)} left`;
-  };
-  return {
-    step(model, test, what) {
-      time ??= new TimeLeft(tests, performance.now());
-      time.step(test, performance.now());
-      if (!place.isTTY) return;
-      const number = time.of > 0 ? `[${Math.min(time.rows + 1, time.of)}/${time.of}] ` : "";
-      const line = `${number}${model}${test ? ` ${test}` : ""}: ${what}${left()}`;
-      place.write(`\r${line.slice(0, (place.columns || 80) - 1)}\x1b[K`);
-      shown = true;
-    },
-    done(model, test, number) {
-      if (!time) return;
-      time.done(number, performance.now());
-      if (!place.isTTY) place.write(`[${time.rows}/${time.of}] ${model} ${test}${left()}\n`);
-    },
-    clear() {
-      if (shown) place.write("\r\x1b[K");
-      shown = false;
-    },
-  };
 }
 
 /** Seconds, minutes or hours, rounded up. */

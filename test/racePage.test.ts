@@ -69,7 +69,6 @@ const cells = (row: Row): string[] => [
   formatBytes(theoryBytes(row)!),
   row.theory_err_pct!.toFixed(2),
   formatBytes(Math.round(row.bytes_per_token!)),
-  formatBytes(row.mem_live!),
   row.avg_ts!.toFixed(2),
   `${formatNs(row.latency_p50_ns!)} / ${formatNs(row.latency_p95_ns!)}`,
   `${(100 * row.roof_fraction!).toFixed(1)}%`,
@@ -165,7 +164,8 @@ test("a folder that is dropped joins the race; one that is none says why, in the
     ["mamba (yours)", "ok"],
     ["printers", "failed"],
   ]);
-  expect(found[1]!.theory_err_pct).toBe(0);
+  // what comes and goes while one loads is counted to it alone
+  for (const row of found.slice(0, 2)) expect(row.theory_err_pct).toBe(0);
 });
 
 test("a folder by its address joins, too", async () => {

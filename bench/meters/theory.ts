@@ -191,7 +191,7 @@ export async function curveOf(
   return ladder.map(({ context, memory: { state, kv } }) => ({ context, bytes: state + kv }));
 }
 
-/** What a session holds over a ladder of contexts: every power of two, and both sides of every page. */
+/** What a session holds over a ladder of contexts: every power of two, both sides of every page, and the last of all. */
 export async function ladderOf(
   ledger: Ledger,
   architecture: Architecture,
@@ -216,5 +216,6 @@ export async function ladderOf(
     }
     power *= 2;
   }
+  if (points.at(-1)!.context < last) await add(last);
   return points;
 }

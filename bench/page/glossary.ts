@@ -44,6 +44,10 @@ export function term(word: string, shown = word): TemplateResult {
   return html`<button type="button" class="term" popovertarget=${idOf(word)}>${shown}</button>`;
 }
 
+/** A question mark beside a field's label, which may hold no button. */
+export const ask = (word: string): TemplateResult =>
+  html`<button type="button" class="ask" popovertarget=${idOf(word)} aria-label="What is meant by ${word}">?</button>`;
+
 /** The notes that words open. */
 export function addNotes(): void {
   const place = document.createElement("div");

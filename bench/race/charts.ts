@@ -130,6 +130,7 @@ function dots(lines: readonly Line[]): Plot.Markish[] {
         fill: "var(--raised)",
         stroke: "var(--field)",
         maxRadius: 60,
+        lineHeight: 1.35,
       }),
     ),
   ];

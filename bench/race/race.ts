@@ -76,8 +76,8 @@ export class Race {
   readonly #roof: Roof | null;
   readonly #racers: Racer[] = [];
   #added = 0;
-  /** Loading and running are one line of work: the device does one thing at a time. */
-  #work: Promise<void> = Promise.resolve();
+  /** Racers that are not loaded yet. */
+  readonly #waiting: { number: number; subject: Subject }[] = [];
   #running = false;
   #paused = false;
   #lost = false;
@@ -118,7 +118,7 @@ export class Race {
   /** Loads a model and lets it in: its number, by which events call it. Who comes late starts with the time of those who had least. */
   add(subject: Subject): number {
     const number = this.#added++;
-    this.#work = this.#work.then(() => this.#load(number, subject));
+    this.#waiting.push({ number, subject });
     this.#run();
     return number;
   }
@@ -139,7 +139,6 @@ export class Race {
   }
 
   async #load(number: number, subject: Subject): Promise<void> {
-    if (this.#lost) return;
     const { tell } = this.#host;
     try {
       const place = { engine: this.#engine, counter: this.#counter, roof: this.#roof };
@@ -166,12 +165,18 @@ export class Race {
     });
   }
 
+  /** One after the other: what comes and goes while somebody loads or runs is theirs. */
   async #turns(): Promise<void> {
     for (;;) {
       // messages are heard between turns, whatever the machine
       await new Promise((resolve) => setTimeout(resolve));
-      await this.#work;
-      if (this.#paused || this.#lost) return;
+      if (this.#lost) return;
+      const next = this.#waiting.shift();
+      if (next) {
+        await this.#load(next.number, next.subject);
+        continue;
+      }
+      if (this.#paused) return;
       const active = this.#active();
       if (active.length === 0) break;
       await this.#turn(active.reduce((a, b) => (b.ns < a.ns ? b : a)));

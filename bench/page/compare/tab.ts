@@ -43,6 +43,7 @@ export class CompareTab {
     }
     input.value = "";
     this.#after = Math.max(1, this.#given.length - 1);
+    this.#before = this.#after - 1;
     this.#draw();
   }
 

@@ -1,6 +1,6 @@
 // What is known of a race at any moment, and its results. No DOM: events in, state out.
 
-import { colours, toneOf } from "../../charts.ts";
+import { colours, palette, toneOf } from "../../charts.ts";
 import type { Line } from "../../race/charts.ts";
 import type { Loaded, RaceEvent, RaceSettings } from "../../race/race.ts";
 import { addPoint, bytesAt, speedsOf, type Trace } from "../../race/traces.ts";
@@ -72,9 +72,7 @@ export class RaceState {
   }
 
   add(subject: Subject): RacerState {
-    const shipped = benchArchs.includes(subject.model);
-    const own = this.racers.filter(({ name }) => !benchArchs.includes(name)).map(({ name }) => name);
-    const colour = colours(shipped ? benchArchs : [...benchArchs, ...own, subject.model]).get(subject.model)!;
+    const colour = colours(benchArchs).get(subject.model) ?? this.#freeColour();
     const racer: RacerState = {
       subject,
       name: subject.model,
@@ -91,6 +89,14 @@ export class RaceState {
     };
     this.racers.push(racer);
     return racer;
+  }
+
+  /** Of a model of a person's own: one that nobody in this race has. */
+  #freeColour(): string {
+    const taken = new Set(this.racers.map(({ tone }) => tone));
+    const slots = palette.light.map((_, i) => i + 1).reverse();
+    const free = slots.find((slot) => !taken.has(`series-${slot}`));
+    return free === undefined ? "currentColor" : `var(--series-${free})`;
   }
 
   /** Takes an event; gives what is worth saying aloud. */

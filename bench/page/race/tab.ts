@@ -16,7 +16,7 @@ import { drawChart } from "../chart.ts";
 import { checkpointsUrl, say } from "../dom.ts";
 import { build, environment } from "../environment.ts";
 import { droppedFolders, type Folder, pickedFolder } from "../folders.ts";
-import { term } from "../glossary.ts";
+import { ask, term } from "../glossary.ts";
 import { Keeper } from "../keep.ts";
 import type { Machine } from "../page.ts";
 import { layersOfShipped } from "../shippedLayers.ts";
@@ -34,6 +34,9 @@ const CHART_MS = 400;
 
 /** Where there is room, all settings are open from the start. */
 const WIDE = matchMedia("(min-width: 861px)").matches;
+
+/** Words of the glossary beside fields. */
+const HELP: Partial<Record<NumberField, string>> = { streams: "stream", temperature: "temperature" };
 
 /** Tokens of the sequences that the shipped models were trained on. */
 const TRAINED = 256;
@@ -361,9 +364,9 @@ ${this.#notices()}
 <div class="heading"><h2 id="race-title">${this.#title()}</h2>${this.#switches()}</div>
 <div class="charts">
 <figure><h3>Bytes against tokens</h3><div class="canvas" id="race-bytes"></div>
-<figcaption>${state ? "Points were measured, lines are theory: what the engine must hold, to the byte. Steps are pages." : "Theory, by the literature's formulas. Press Start to measure it."}</figcaption></figure>
+<figcaption>${state ? html`Points were ${term("measured")}, lines are ${term("theory")}: what the engine must hold, to the byte. Steps are ${term("page", "pages")}.` : html`Theory, by the literature's ${term("closed formula", "formulas")}. Press Start to measure it.`}</figcaption></figure>
 <figure><h3>Tokens a second against tokens</h3><div class="canvas" id="race-speed"></div><p class="empty" ?hidden=${state?.measured ?? false}>Measured once the race runs.</p>
-<figcaption>All streams together; each racer's clock runs in its own turns only.</figcaption></figure>
+<figcaption>All streams together; each racer's clock runs in its own ${term("time slice", "turns")} only.</figcaption></figure>
 </div>
 </section>
 ${state ? html`<section aria-labelledby="lanes-title"><h2 id="lanes-title">What they write</h2><div class="lanes">${state.racers.map((racer) => this.#lane(racer))}</div>${state.racers.some(({ trace }) => (trace.points.at(-1)?.context ?? 0) > TRAINED) ? html`<p class="hint">The shipped models were trained on ${TRAINED} bytes at a time. Past that, full attention meets positions that it has never seen, and its text falls apart: that is the model, not the engine. Bytes and speed are what is under test.</p>` : nothing}</section>` : nothing}
@@ -417,7 +420,7 @@ ${state?.measured ? downloads(state, this.#phase, () => this.#link()) : nothing}
 
   #notices(): TemplateResult | typeof nothing {
     if (this.#phase === "lost")
-      return html`<div class="notice wrong" role="alert"><p><strong>The GPU was taken away from this page.</strong> ${this.#state?.lost} What was measured is below and stays. Drivers do this when a task takes too long, when memory runs out, or when the machine slept.</p>
+      return html`<div class="notice wrong" role="alert"><p><strong>The GPU was taken away from this page</strong> (${this.#state?.lost}). What was measured is below and stays. Drivers do this when a task takes too long, when memory runs out, or when the machine slept.</p>
 <p class="actions"><button type="button" class="primary" @click=${() => this.#restart()}>Start again on a new device</button></p></div>`;
     if (this.#broken) return html`<div class="notice wrong" role="alert"><p>${this.#broken}</p></div>`;
     if (this.#phase === "paused" && this.#hidden)
@@ -460,11 +463,11 @@ ${this.#number("tokens", html`<span class="links">${[256, 2048, 65_536, 2 ** 20]
 ${this.#number("streams")}
 ${this.#number("temperature")}
 ${this.#number("seed")}
-<label>Variants <select id="race-tune" .value=${live(tune)} @change=${(event: Event) => this.#set({ tune: (event.target as HTMLSelectElement).value as RaceChoice["tune"] })}>
+<div><span class="label"><label for="race-tune">Variants</label>${ask("variants")}</span><select id="race-tune" .value=${live(tune)} @change=${(event: Event) => this.#set({ tune: (event.target as HTMLSelectElement).value as RaceChoice["tune"] })}>
 <option value="off" ?selected=${tune === "off"}>defaults</option>
 <option value="cached" ?selected=${tune === "cached"}>raced once</option>
 <option value="full" ?selected=${tune === "full"}>raced again</option>
-</select></label>
+</select></div>
 </div>
 </fieldset></details>
 </form>`;
@@ -474,9 +477,9 @@ ${this.#number("seed")}
     switch (this.#phase) {
       case "opening":
       case "running":
-        return html`<button type="button" class="primary" @click=${() => this.#pause()}>Pause</button><button type="button" @click=${() => this.#stop()}>Stop</button>`;
+        return html`<button type="button" class="primary" @click=${() => this.#pause()}>Pause</button><button type="button" @click=${() => this.#stop()}>Stop</button><button type="button" @click=${() => this.#restart()}>Restart</button>`;
       case "paused":
-        return html`<button type="button" class="primary" @click=${() => this.#resume()}>Resume</button><button type="button" @click=${() => this.#stop()}>Stop</button>`;
+        return html`<button type="button" class="primary" @click=${() => this.#resume()}>Resume</button><button type="button" @click=${() => this.#stop()}>Stop</button><button type="button" @click=${() => this.#restart()}>Restart</button>`;
       default:
         return html`<button type="submit" class="primary">${this.#phase === "ready" ? "Start" : "Start again"}</button>`;
     }
@@ -504,7 +507,7 @@ ${this.#number("seed")}
 
   #number(field: NumberField, beside: TemplateResult | typeof nothing = nothing): TemplateResult {
     const shown = field === "seed" ? String(this.#choice[field]) : formatCount(this.#choice[field]);
-    return html`<div><label for="race-${field}">${bounds[field].label}</label><input id="race-${field}" inputmode="decimal" .value=${shown} @change=${(event: Event) => this.#setNumber(field, event.target as HTMLInputElement)}>${beside}</div>`;
+    return html`<div><span class="label"><label for="race-${field}">${bounds[field].label}</label>${HELP[field] ? ask(HELP[field]) : nothing}</span><input id="race-${field}" inputmode="decimal" .value=${shown} @change=${(event: Event) => this.#setNumber(field, event.target as HTMLInputElement)}>${beside}</div>`;
   }
 
   #switches(): TemplateResult {

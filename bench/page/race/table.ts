@@ -15,7 +15,6 @@ const columns: readonly { head: TemplateResult | string; cell: (row: Row) => str
     head: term("bytes a token"),
     cell: (row) => show(row.bytes_per_token, (value) => formatBytes(Math.round(value))),
   },
-  { head: "all bytes", cell: (row) => show(row.mem_live, formatBytes) },
   { head: "tokens a second", cell: (row) => rateText(row) ?? "–" },
   {
     head: term("latency", "latency p50 / p95"),
