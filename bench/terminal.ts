@@ -115,7 +115,8 @@ class LiveTable implements Progress {
   /** As many of the last columns and models as there is room for. */
   #table(): string[] {
     if (this.#columns.length === 0) return [];
-    const room = Math.max(1, (this.#place.rows || 24) - 4);
+    // beside the head, the bar, the line below it and the cursor's own
+    const room = Math.max(1, (this.#place.rows || 24) - 5);
     const models = [...this.#models].slice(-room);
     const first = Math.max(...models.map(([model]) => model.length));
     const columns = this.#columns.map((test) => {
