@@ -142,9 +142,10 @@ class LiveTable implements Progress {
     const time = this.#time;
     if (!time || time.of === 0) return "";
     const rows = Math.min(time.rows, time.of);
-    const full = Math.round((BAR * rows) / time.of);
+    const whole = Math.max(4, Math.min(BAR, this.#width - 32));
+    const full = Math.round((whole * rows) / time.of);
     const left = time.left(performance.now());
     const about = left === null ? "" : `, about ${formatLeft(left)} left`;
-    return `${"█".repeat(full)}${"░".repeat(BAR - full)} ${rows} of ${time.of}${about}`;
+    return `${"█".repeat(full)}${"░".repeat(whole - full)} ${rows} of ${time.of}${about}`;
   }
 }
