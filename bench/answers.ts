@@ -4,7 +4,7 @@ import type { BytesCrossing, Crossover, SpeedCrossing } from "./crossover.ts";
 import { type Fit, foundNumber, searches } from "./fits.ts";
 import { kernelAnswer, targetAnswer } from "./kernels/table.ts";
 import { alternationAnswer, driftAnswer, qualityAnswer } from "./modeAnswers.ts";
-import { peerMeansAnswer, peersAnswer } from "./peers/table.ts";
+import { peerMeansAnswer, peersAnswer, residentsAnswer } from "./peers/table.ts";
 import type { Results } from "./row.ts";
 import { formatBytes, formatCount, show } from "./units.ts";
 
@@ -33,6 +33,7 @@ export function answersOf({
   return [
     peerMeansAnswer(rows),
     peersAnswer(rows, environment.peers),
+    residentsAnswer(environment.residents),
     ...searches.map((searched) => fitAnswer(fits, searched)),
     crossoverAnswer(crossovers),
     qualityAnswer(quality),

@@ -264,6 +264,20 @@ export class BenchRun {
       }
       if (signal.aborted) return;
     }
+    await this.#fresh(runtime, signal);
+  }
+
+  /** Where runtimes are compared: what a browser holds that runs one of them alone. */
+  async #fresh(runtime: Runtime, signal: AbortSignal): Promise<void> {
+    const { peers } = this.#options;
+    const [subject] = this.subjects;
+    if (peers.length < 2 || !subject) return;
+    for (const peer of peers) {
+      this.#progress.step(subject.model, null, `${peer} in a browser of its own`);
+      const found = await runtime.fresh(peer, subject);
+      if (this.#ended || signal.aborted) return;
+      if (found) this.#environment.residents = [...(this.#environment.residents ?? []), found];
+    }
   }
 
   /** Each once: the first model tells. */

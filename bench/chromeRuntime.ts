@@ -2,7 +2,7 @@
 
 import type { CDPSession, Page } from "playwright-core";
 import { launchBrowser } from "./browser.ts";
-import { type Resident, residentBytes } from "./meters/resident.ts";
+import { proportionalBytes, type Resident, residentBytes } from "./meters/resident.ts";
 import type { RunnerWindow } from "./page/runner.ts";
 import type { Facts } from "./run.ts";
 import type { Runtime, RuntimeEvent, RuntimeRequest } from "./runtime.ts";
@@ -129,11 +129,52 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
           [plan.map(({ subject, tests }) => ({ subject: addressed(subject), tests })), wanted] as const,
         ),
       ),
+    async fresh(peer, subject) {
+      const alone = await launchBrowser({
+        path: request.browser ?? undefined,
+        software: request.software,
+        handleSIGINT: false,
+      });
+      const about = { peer, model: subject.model };
+      try {
+        const session = await alone.browser.newBrowserCDPSession();
+        const empty = await alone.browser.newPage();
+        empty.setDefaultTimeout(PAGE_TIMEOUT_MS);
+        await empty.goto(`${server.url}runner.html`);
+        await empty.waitForFunction("globalThis.benchRunner !== undefined");
+        const before = await browserResident(session, adapter.software);
+        await empty.evaluate(
+          ([peer, subject]) => (globalThis as unknown as RunnerWindow).benchRunner.hold(peer, subject),
+          [peer, addressed(subject)] as const,
+        );
+        const after = await browserResident(session, adapter.software);
+        if (!before || !after) return { ...about, bytes: null, method: "not to be had on this system" };
+        return { ...about, bytes: Math.max(0, after.bytes - before.bytes), method: after.method };
+      } catch (error) {
+        return { ...about, bytes: null, method: (error as Error).message.split("\n", 1)[0]! };
+      } finally {
+        await alone.browser.close();
+      }
+    },
     async close() {
       await browser.close();
       await server.close();
     },
   };
+}
+
+/** All processes of the browser; and, where the adapter is no software, what the GPU's holds on it. */
+async function browserResident(session: CDPSession, software: boolean): Promise<Resident | null> {
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const shares = await Promise.all(processInfo.map(({ id }) => proportionalBytes(id)));
+  if (shares.some((share) => share === null)) return null;
+  const memory = {
+    bytes: shares.reduce<number>((sum, share) => sum + share!, 0),
+    method: "Pss of /proc, all processes",
+  };
+  if (software) return memory;
+  const gpu = await gpuResident(session, software);
+  return gpu && { bytes: memory.bytes + gpu.bytes, method: `${memory.method}, and ${gpu.method}` };
 }
 
 async function gpuResident(session: CDPSession, software: boolean): Promise<Resident | null> {

@@ -42,6 +42,7 @@ export async function nodeRuntime({
     },
     run: (subject, tests) => bench!.run(subject, tests, onEvent),
     kernels: (plan, wanted) => bench!.kernels(plan, wanted, onEvent),
+    fresh: async () => null,
     async close() {
       bench?.close();
     },

@@ -141,10 +141,13 @@ export interface Row {
    * its second load of the model, weights in memory.
    */
   load_ns: number | null;
-  /** Bytes by a peer's own count, and those that its device still held after it gave back all it could. Null for longtape. */
+  /**
+   * Bytes by a peer's own count, and those that its device still held after it gave back all it could; of longtape the latter,
+   * where peers are compared.
+   */
   mem_own: number | null;
   mem_left: number | null;
-  /** What stands beside a peer's figures: nodes that ran on the CPU, repetitions that were left out. */
+  /** What stands beside the figures: nodes that a peer ran on the CPU, tokens that were left out, ids that came together. */
   remark: string | null;
 }
 
@@ -291,6 +294,8 @@ export interface Environment {
   curves?: Curve[];
   /** Runtimes that were compared: version and settings of each. */
   peers?: PeerFacts[];
+  /** What a browser held that ran one of them alone. */
+  residents?: PeerResident[];
 }
 
 /** A runtime as a reader would set it up again. */
@@ -298,6 +303,14 @@ export interface PeerFacts {
   peer: string;
   version: string;
   settings: string;
+}
+
+/** Bytes that all processes of a browser hold, above those of an empty page; null: nobody can say, and `method` why. */
+export interface PeerResident {
+  peer: string;
+  model: string;
+  bytes: number | null;
+  method: string;
 }
 
 export interface Adapter {

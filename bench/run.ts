@@ -21,7 +21,7 @@ import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields 
 import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
-import { GATE_TOKENS, Reference, refusal } from "./gate.ts";
+import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
 import { FILE as GOLDEN_FILE, readGolden } from "./golden.ts";
 import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/run.ts";
 import type { Ran } from "./kernels/shapes.ts";
@@ -35,9 +35,8 @@ import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
 import { type Answers, answersOf, type Change, changeOf, UNCHANGED } from "./narrow.ts";
 import { Contender, contextFor, type Expected } from "./peers/contender.ts";
-import { type Forward, forwardOf, readStored, toleranceOf } from "./peers/forward.ts";
 import type { RivalName } from "./peers/index.ts";
-import { type PeerModel, Unsupported } from "./peers/peer.ts";
+import { peerModelOf } from "./peers/model.ts";
 import { measureQuality } from "./quality.ts";
 import {
   type Alternation,
@@ -132,6 +131,8 @@ export interface Loaded {
   bitsPerByte: number | null;
   /** Against the same model as f32. */
   change: Change;
+  /** Bytes that its device holds after such a model and a session of it were given back; null: not asked for. */
+  left: number | null;
 }
 
 /** Curves go on past the deepest test, and never end before this many tokens. */
@@ -291,6 +292,7 @@ export class Bench {
         model.destroy();
       }
     }
+    const left = this.#settings.peers?.length ? await this.#left(load) : null;
     const engine = await this.#renew();
     const machine = engine.machine as GpuMachine;
     const resident = await this.#host.resident();
@@ -319,6 +321,7 @@ export class Bench {
         loadNs,
         bitsPerByte: null,
         change,
+        left,
       };
     } catch (error) {
       model.destroy();
@@ -412,27 +415,8 @@ export class Bench {
     const onTrace = async (stack: string) => emit({ type: "trace", stack });
     const expected = await this.#expected(loaded);
     const opened = openConfig(await this.#config(subject), subject.types);
-    let forward: Forward;
-    let weights: ReadonlyMap<string, Float32Array> = new Map();
-    try {
-      forward = forwardOf(opened);
-      weights = await readStored(forward, read);
-    } catch (error) {
-      if (!(error instanceof Unsupported)) throw error;
-      forward = () => {
-        throw error;
-      };
-    }
-    const { architecture } = model.loaded;
-    const peerModel: PeerModel = {
-      arch: architecture.name,
-      forward,
-      vocabulary: model.vocabulary,
-      parameters: model.parameters,
-      weights,
-      tolerance: toleranceOf(opened),
-      context: contextFor(tests, expected),
-    };
+    const { parameters } = model;
+    const peerModel = await peerModelOf(opened, read, { parameters, context: contextFor(tests, expected) });
     const host = { model: peerModel, expected, fill, counter: this.#counter, onStep, onTrace };
     const contenders = peers.map((name) => new Contender(name, host));
     for (const contender of contenders) {
@@ -556,7 +540,20 @@ export class Bench {
     return found;
   }
 
-  #rowOf({ subject, model, fill, bitsPerByte, change, loadNs }: Loaded, test: Test): Row {
+  /** What a model leaves on a device, as of the other runtimes: it is loaded, run and given back. */
+  async #left(load: Load): Promise<number> {
+    const engine = await this.#renew();
+    this.#used = true;
+    const model = await load(engine);
+    const session = await model.session({ chunk: GATE_TOKENS });
+    await session.prefill(new Array<number>(GATE_TOKENS).fill(1));
+    await session.logits();
+    session.destroy();
+    model.destroy();
+    return this.#counter.bytes((engine.machine as GpuMachine).device);
+  }
+
+  #rowOf({ subject, model, fill, bitsPerByte, change, loadNs, left }: Loaded, test: Test): Row {
     return {
       ...this.#row(subject, test),
       arch: model.name,
@@ -565,6 +562,7 @@ export class Bench {
       bits_per_byte: bitsPerByte,
       ...change,
       load_ns: loadNs,
+      mem_left: left,
     };
   }
 

@@ -4,7 +4,8 @@ import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import type { VerdictStore } from "../engine/verdicts.ts";
 import type { KernelsWanted } from "./kernels/run.ts";
 import type { Device } from "./meters/adapterFacts.ts";
-import type { Environment } from "./row.ts";
+import type { PeerName } from "./peers/peer.ts";
+import type { Environment, PeerResident } from "./row.ts";
 import type { BenchEvent, Facts, Settings } from "./run.ts";
 import type { Planned, Subject } from "./subject.ts";
 import type { Test } from "./tests.ts";
@@ -36,6 +37,8 @@ export interface Runtime {
   run(subject: Subject, tests: readonly Test[]): Promise<void>;
   /** Times kernels by themselves, at the sizes that these tests run them at. */
   kernels(plan: readonly Planned[], wanted: KernelsWanted): Promise<void>;
+  /** What a browser of its own holds with one model in this runtime; null where there is no browser. */
+  fresh(peer: PeerName, subject: Subject): Promise<PeerResident | null>;
   close(): Promise<void>;
 }
 

@@ -98,3 +98,19 @@ test("versions and settings stand in the environment, the tables in Markdown and
   }
   expect(report).toContain("Side by side: tg4");
 });
+
+test("what is left after all was given back is a column, of longtape too, and it leaves nothing", () => {
+  for (const row of of("gru", "longtape")) expect(row.mem_left).toBe(0);
+  for (const peer of ["ort-webgpu", "tfjs-webgpu"])
+    for (const row of of("gru", peer)) expect(row.mem_left).toBeGreaterThanOrEqual(0);
+});
+
+test("a browser of its own is measured for each runtime", () => {
+  const { residents } = results.environment;
+  expect(residents!.map(({ peer, model }) => [peer, model])).toEqual(PEERS.map((peer) => [peer, "gru"]));
+  for (const { bytes, method } of residents!) {
+    expect(bytes, method).toBeGreaterThan(2 ** 20);
+    expect(method).toBe("Pss of /proc, all processes");
+  }
+  expect(markdown).toContain("A browser for each runtime alone");
+});

@@ -30,6 +30,13 @@ export async function residentBytes(pid: number, software: boolean): Promise<Res
   return nvidia === null ? null : { bytes: nvidia, method: "nvidia-smi" };
 }
 
+/** Bytes of memory that a process holds, those that it shares with others by its share (Pss); null where nobody tells. */
+export async function proportionalBytes(pid: number): Promise<number | null> {
+  const rollup = await readFile(`/proc/${pid}/smaps_rollup`, "utf8").catch(() => "");
+  const kib = /^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1];
+  return kib === undefined ? null : 1024 * Number(kib);
+}
+
 async function openFiles(pid: number): Promise<string[]> {
   const folder = `/proc/${pid}/fdinfo`;
   const names = await readdir(folder).catch(() => []);

@@ -4,6 +4,8 @@ import { urlSource } from "../../models/source.ts";
 import type { KernelsWanted } from "../kernels/run.ts";
 import { type Device, listDevices } from "../meters/adapterFacts.ts";
 import type { Resident } from "../meters/resident.ts";
+import { holdModel } from "../peers/fresh.ts";
+import type { PeerName } from "../peers/peer.ts";
 import { Bench, type Facts, type Settings } from "../run.ts";
 import { type RuntimeEvent, TEXT_FILE } from "../runtime.ts";
 import type { Planned, Subject } from "../subject.ts";
@@ -16,6 +18,8 @@ export interface RunnerWindow {
     open(settings: Settings): Promise<Facts>;
     run(subject: Subject, tests: readonly Test[]): Promise<void>;
     kernels(plan: readonly Planned[], wanted: KernelsWanted): Promise<void>;
+    /** Loads and runs a model in a runtime, and holds on to it. */
+    hold(peer: PeerName, subject: Subject): Promise<void>;
   };
   /** Node's ends. */
   benchEvent(event: RuntimeEvent): Promise<void>;
@@ -24,6 +28,8 @@ export interface RunnerWindow {
 
 const here = globalThis as unknown as RunnerWindow;
 let bench: Bench;
+/** What a measured browser must not let go of. */
+export let held: unknown;
 
 here.benchRunner = {
   devices: () => listDevices(navigator.gpu),
@@ -43,4 +49,7 @@ here.benchRunner = {
   },
   run: (subject, tests) => bench.run(subject, tests, (event) => here.benchEvent(event)),
   kernels: (plan, wanted) => bench.kernels(plan, wanted, (event) => here.benchEvent(event)),
+  async hold(peer, subject) {
+    held = await holdModel(peer, subject, urlSource(subject.folder));
+  },
 };

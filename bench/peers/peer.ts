@@ -69,3 +69,6 @@ export class Unsupported extends Error {
 /** Names on the command line, and what runs each. */
 export const PEERS = ["longtape", "ort-webgpu", "ort-wasm", "tfjs-webgpu"] as const;
 export type PeerName = (typeof PEERS)[number];
+
+/** Tokens of the prompt, and generated after it, before a browser of its own is measured. */
+export const HELD_TOKENS = { prompt: 64, generated: 8 };

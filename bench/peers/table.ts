@@ -1,8 +1,9 @@
 // Runtimes side by side: the tables that people quote, from rows of one run.
 
 import type { Answer } from "../answers.ts";
-import type { PeerFacts, Row } from "../row.ts";
+import type { PeerFacts, PeerResident, Row } from "../row.ts";
 import { formatBytes, formatNs, show } from "../units.ts";
+import { HELD_TOKENS } from "./peer.ts";
 
 /** A peer's rate against longtape's in one test. */
 export interface Ratio {
@@ -100,6 +101,20 @@ export function peersAnswer(rows: readonly Row[], peers: readonly PeerFacts[] = 
         row.status === "ok" ? (row.remark ?? "") : `${row.status}: ${row.reason}`,
       ];
     }),
+  };
+}
+
+/** What a browser of its own costs. */
+export function residentsAnswer(residents: readonly PeerResident[] = []): Answer | null {
+  const [first] = residents;
+  if (!first) return null;
+  return {
+    title: "A browser for each runtime alone",
+    note:
+      `Resident bytes of all processes of a fresh browser, above those that it held with an empty page: the runtime's code, its heaps and its buffers, after ${first.model} was loaded, ` +
+      `read a prompt of ${HELD_TOKENS.prompt} tokens and wrote ${HELD_TOKENS.generated}.`,
+    columns: [{ title: "runtime", kind: "text" }, number("resident"), { title: "by", kind: "prose" }],
+    rows: residents.map(({ peer, bytes, method }) => [peer, show(bytes, formatBytes), method]),
   };
 }
 
