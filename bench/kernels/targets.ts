@@ -239,7 +239,8 @@ const gru = (num_layers: number): Config => ({
   num_layers,
 });
 
-const scan = { B: 1, T: 256, E: 1024, N: 16, R: 64 };
+/** Of a Mamba of width 512: twice as many channels, and time steps of rank 512 / 16. */
+const scan = { B: 1, T: 256, E: 1024, N: 16, R: 32 };
 const keys = { B: 1, T: 1, H: 8, D: 64, Y: 512, N: 16_384 };
 const heads = { B: 1, T: 512, Hq: 8, Hk: 8, Dk: 64, Dv: 64, W: 1536 };
 const scanSizes = (tokens: number) => ({ ...scan, T: tokens, P: scanColumns(scan).P, X: 2 * scan.E });
