@@ -1,7 +1,6 @@
 // Where a person's own browser ran something, for the results.
 
 import type { Environment } from "../row.ts";
-import type { Facts } from "../run.ts";
 import type { Build } from "../server.ts";
 
 declare global {
@@ -11,7 +10,7 @@ declare global {
 
 export const build: Build = globalThis.LONGTAPE_BUILD ?? { commit: null, versions: {} };
 
-export const environment = (seed: number, facts?: Facts): Environment => ({
+export const environment = (seed: number): Environment => ({
   command: location.href,
   started: new Date().toISOString(),
   build_commit: build.commit,
@@ -32,5 +31,4 @@ export const environment = (seed: number, facts?: Facts): Environment => ({
   tab_hidden: document.hidden,
   seed,
   curves: [],
-  ...facts,
 });

@@ -296,7 +296,8 @@ export class Contender {
       const count = Math.min(test.n_ubatch, depth - from);
       await this.#within("a prompt", peer.prefill(this.#host.fill.ids(count, from)));
     }
-    const now = await this.#within("reading its stream", peer.save());
+    // what reading takes is no part of what the runtime needs
+    const now = await this.#host.counter.paused(() => this.#within("reading its stream", peer.save()));
     if (now) this.#depths.set(depth, now);
   }
 

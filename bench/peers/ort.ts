@@ -140,7 +140,7 @@ class OrtPeer implements Peer {
     if (position === 0) return null;
     const saved: [string, { data: Float32Array; dims: readonly number[] }][] = [];
     for (const [name, tensor] of states)
-      saved.push([name, { data: (await tensor.getData()) as Float32Array, dims: tensor.dims }]);
+      saved.push([name, { data: await this.#read(tensor), dims: tensor.dims }]);
     return { states: new Map(saved), id, position };
   }
 
@@ -154,6 +154,13 @@ class OrtPeer implements Peer {
       restored.set(name, this.#filled(cache, name, data, dims));
     }
     this.#stand({ states: restored, id, logits: null, position });
+  }
+
+  /** By a staging buffer of ours, which is destroyed: ORT would keep its own, and its memory is being measured. */
+  async #read(tensor: Ort.Tensor): Promise<Float32Array> {
+    if (!this.device) return (await tensor.getData()) as Float32Array;
+    const bytes = Math.max(4, 4 * tensor.size);
+    return new Float32Array(await downloaded(this.device, tensor.gpuBuffer as GPUBuffer, bytes));
   }
 
   /** A tensor of these numbers, on the device where there is one: in the cache, or in a buffer of its own. */
@@ -289,7 +296,6 @@ class OrtPeer implements Peer {
     return this.#ort.Tensor.fromGpuBuffer(buffer, {
       dataType: "float32",
       dims,
-      download: async () => new Float32Array(await downloaded(device, buffer, bytes)),
       dispose: () => buffer.destroy(),
     });
   }

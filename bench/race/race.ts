@@ -132,12 +132,6 @@ export class Race {
     this.#run();
   }
 
-  /** Gives the device back. */
-  destroy(): void {
-    this.#lost = true;
-    this.#engine.destroy();
-  }
-
   async #load(number: number, subject: Subject): Promise<void> {
     const { tell } = this.#host;
     try {

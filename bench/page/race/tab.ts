@@ -502,7 +502,7 @@ ${this.#number("seed")}
       own.chosen = (event.target as HTMLInputElement).checked;
       this.#redraw();
     };
-    return html`<label class="chip own"><input type="checkbox" value=${subject.model} .checked=${live(chosen && !fault)} ?disabled=${fault !== ""} @change=${change}><i class="swatch"></i><span>${subject.model}${fault === null ? " …" : ""}</span></label>${fault ? html`<p class="message">${fault}</p>` : nothing}`;
+    return html`<label class="chip own"><input type="checkbox" value=${subject.model} .checked=${live(chosen && !fault)} ?disabled=${Boolean(fault)} @change=${change}><i class="swatch"></i><span>${subject.model}${fault === null ? " …" : ""}</span></label>${fault ? html`<p class="message">${fault}</p>` : nothing}`;
   }
 
   #number(field: NumberField, beside: TemplateResult | typeof nothing = nothing): TemplateResult {
