@@ -12,7 +12,11 @@ const texts = [
   { label: "Markdown", format: "md", type: "text/markdown" },
 ] as const;
 
-export function downloads(state: RaceState, phase: string, copyLink: () => void): TemplateResult {
+export function downloads(
+  state: RaceState,
+  phase: string,
+  { copyLink, copied }: { copyLink(): void; copied: string },
+): TemplateResult {
   const name = `longtape-race-${state.environment.started.slice(0, 19).replaceAll(":", "-")}`;
   const chart = (id: string, what: string) => () => {
     const file = chartFile(id);
@@ -28,5 +32,5 @@ ${texts.map(
 <button type="button" @click=${chart("race-bytes", "bytes")}>SVG of the bytes</button>
 <button type="button" @click=${chart("race-speed", "speed")}>SVG of the speed</button>
 <button type="button" @click=${copyLink}>Copy a link to this race</button>
-</div></section>`;
+</div><p class="hint">${copied}</p></section>`;
 }

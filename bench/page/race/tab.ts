@@ -2,12 +2,10 @@
 
 import { html, nothing, render, type TemplateResult } from "lit-html";
 import { live } from "lit-html/directives/live.js";
-import { ref } from "lit-html/directives/ref.js";
 import { usualTune } from "../../adapter.ts";
 import { colours, toneOf } from "../../charts.ts";
-import { closedKv, closedState, type Layers } from "../../closed.ts";
+import type { Layers } from "../../closed.ts";
 import { bytesChart, type Line, type Scale, speedChart } from "../../race/charts.ts";
-import { explain } from "../../race/explain.ts";
 import type { RaceSettings } from "../../race/race.ts";
 import { benchArchs } from "../../shipped.ts";
 import { checkpoint, type Subject, shippedSubject } from "../../subject.ts";
@@ -22,8 +20,9 @@ import type { Machine } from "../page.ts";
 import { layersOfShipped } from "../shippedLayers.ts";
 import { bounds, fromQuery, type NumberField, type RaceChoice, readNumber, toQuery } from "./choice.ts";
 import { downloads } from "./downloads.ts";
+import { carriedNow, carriedThen, explanations, formulaLines, lanes } from "./panels.ts";
 import type { RaceAnswer, RaceRequest } from "./raceWorker.ts";
-import { type RacerState, RaceState } from "./state.ts";
+import { RaceState } from "./state.ts";
 import { racersTable } from "./table.ts";
 
 type Phase = "ready" | "opening" | "running" | "paused" | "ended" | "lost";
@@ -37,9 +36,6 @@ const WIDE = matchMedia("(min-width: 861px)").matches;
 
 /** Words of the glossary beside fields. */
 const HELP: Partial<Record<NumberField, string>> = { streams: "stream", temperature: "temperature" };
-
-/** Tokens of the sequences that the shipped models were trained on. */
-const TRAINED = 256;
 
 /** A model of a person's own. */
 interface Own {
@@ -63,6 +59,7 @@ export class RaceTab {
   /** Paused because nobody could see it. */
   #hidden = false;
   #message = "";
+  #copied = "";
   #broken: string | null = null;
   #layers: ReadonlyMap<string, Layers[]> = new Map();
   #scheduled = false;
@@ -98,6 +95,7 @@ export class RaceTab {
 
   #start(): void {
     this.#message = "";
+    this.#copied = "";
     const subjects = [
       ...this.#choice.archs.map((arch) => ({ subject: shippedSubject(arch, checkpointsUrl), files: null })),
       ...this.#own.filter(({ chosen, fault }) => chosen && !fault),
@@ -338,19 +336,7 @@ export class RaceTab {
 
   /** Before a race, the literature's formulas. */
   #bytesLines(): Line[] {
-    if (this.#state) return this.#state.bytesLines(this.#choice.everything);
-    const { archs, tokens, streams } = this.#choice;
-    const colourOf = colours(benchArchs);
-    return archs.flatMap((arch) => {
-      const layers = this.#layers.get(arch);
-      if (!layers) return [];
-      const at = (n: number) => {
-        const size = { tokens: n, streams, elementBytes: 4 };
-        return closedKv({ layers }, size) + closedState({ parameters: 0, layers }, size);
-      };
-      const theory = steps(tokens).map((x) => ({ x, y: at(x) }));
-      return [{ label: arch, colour: colourOf.get(arch)!, theory, points: [] }];
-    });
+    return this.#state?.bytesLines(this.#choice.everything) ?? formulaLines(this.#choice, this.#layers);
   }
 
   #template(): TemplateResult {
@@ -369,10 +355,10 @@ ${this.#notices()}
 <figcaption>All streams together; each racer's clock runs in its own ${term("time slice", "turns")} only.</figcaption></figure>
 </div>
 </section>
-${state ? html`<section aria-labelledby="lanes-title"><h2 id="lanes-title">What they write</h2><div class="lanes">${state.racers.map((racer) => this.#lane(racer))}</div>${state.racers.some(({ trace }) => (trace.points.at(-1)?.context ?? 0) > TRAINED) ? html`<p class="hint">The shipped models were trained on ${TRAINED} bytes at a time. Past that, full attention meets positions that it has never seen, and its text falls apart: that is the model, not the engine. Bytes and speed are what is under test.</p>` : nothing}</section>` : nothing}
+${state ? lanes(state) : nothing}
 ${state ? html`<section aria-labelledby="table-title"><h2 id="table-title">Measured</h2>${racersTable(state.racers)}</section>` : nothing}
-${this.#explanations()}
-${state?.measured ? downloads(state, this.#phase, () => this.#link()) : nothing}
+${explanations(state ? carriedNow(state) : carriedThen(this.#choice, this.#layers), state ? "at the tokens that each holds now" : `at ${formatCount(this.#choice.tokens)} tokens`)}
+${state?.measured ? downloads(state, this.#phase, { copyLink: () => this.#link(), copied: this.#copied }) : nothing}
 </div>
 </div>`;
   }
@@ -521,82 +507,20 @@ ${this.#number("seed")}
 </div>`;
   }
 
-  #lane({ name, tone, status, what, progress, text, reason, row, trace }: RacerState): TemplateResult {
-    const generated = trace.points.at(-1)?.generated ?? 0;
-    const said =
-      status === "loading" || status === "waiting"
-        ? html`<p class="hint">${status === "waiting" ? "Waits for its turn to load." : what}</p>${progress ? html`<progress max=${progress.of} .value=${progress.done} aria-label="Tensors loaded"></progress>` : nothing}`
-        : reason
-          ? html`<p class="message">${reason}</p>`
-          : html`<p class="text" tabindex="0" role="group" aria-label="Text of ${name}" ${ref((element) => keepEnd(element))}>${text}</p>`;
-    return html`<article class="lane ${tone} ${status}" aria-label=${name}>
-<h3><i class="swatch"></i>${name}<span class="count">${row ? formatCount(generated) : nothing}</span></h3>
-${said}
-</article>`;
-  }
-
-  #explanations(): TemplateResult | typeof nothing {
-    const state = this.#state;
-    const { archs, tokens, streams } = this.#choice;
-    const shown: { name: string; tone: string; layers: Layers[]; context: number; streams: number }[] = state
-      ? state.racers.flatMap(({ name, tone, loaded, trace }) =>
-          loaded?.layers
-            ? [
-                {
-                  name,
-                  tone,
-                  layers: loaded.layers,
-                  context: trace.points.at(-1)?.context ?? loaded.prompt,
-                  streams: state.settings.streams,
-                },
-              ]
-            : [],
-        )
-      : archs.flatMap((name) => {
-          const layers = this.#layers.get(name);
-          const tone = toneOf(colours(benchArchs).get(name)!);
-          return layers ? [{ name, tone, layers, context: tokens, streams }] : [];
-        });
-    if (shown.length === 0) return nothing;
-    return html`<section aria-labelledby="why-title"><h2 id="why-title">What each of them carries</h2>
-<p class="hint">The literature's ${term("closed formula", "closed formulas")}, with this run's numbers put in: ${state ? "at the tokens that each holds now" : `at ${formatCount(tokens)} tokens`}, in f32. What the engine adds, pages and padding, is in ${term("theory")}.</p>
-<dl class="why">${shown.map(
-      ({ name, tone, layers, context, streams }) =>
-        html`<div class=${tone}><dt><i class="swatch"></i>${name}</dt>${explain(layers, context, streams).map(
-          ({ what, formula, numbers, value, more }) =>
-            html`<dd><p>${what} ${more}</p><p class="formula">${formula}<br>${numbers} = <strong>${value}</strong></p></dd>`,
-        )}</div>`,
-    )}</dl></section>`;
-  }
-
   #pick(input: HTMLInputElement): void {
     const folder = pickedFolder(input.files);
     input.value = "";
     if (folder) this.#offer(folder);
   }
 
+  /** Where a page may not write to the clipboard, the address bar has it all the same. */
   async #link(): Promise<void> {
     this.#remember();
-    await navigator.clipboard.writeText(location.href);
-    say("The link is on the clipboard.");
+    this.#copied = await navigator.clipboard.writeText(location.href).then(
+      () => "The link is on the clipboard.",
+      () => "The link stands in the address bar.",
+    );
+    say(this.#copied);
+    this.#redraw();
   }
-}
-
-/** New text stays in sight, unless somebody reads further up. */
-function keepEnd(element: Element | undefined): void {
-  if (!element) return;
-  const box = element as HTMLElement & { watched?: boolean };
-  if (box.watched) return;
-  box.watched = true;
-  new MutationObserver(() => {
-    box.scrollTop = box.scrollHeight;
-  }).observe(box, { characterData: true, childList: true, subtree: true });
-}
-
-/** Tokens at which a formula is drawn: every power of two, and both axes' steps between. */
-function steps(tokens: number): number[] {
-  const points = new Set<number>([1, tokens]);
-  for (let power = 1; power < tokens; power *= 2) points.add(power);
-  for (let i = 1; i < 32; i++) points.add(Math.max(1, Math.round((tokens * i) / 32)));
-  return [...points].sort((a, b) => a - b);
 }
