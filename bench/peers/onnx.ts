@@ -37,6 +37,8 @@ const messages = {
     f: field(2, "float"),
     i: field(3, "int64"),
     s: field(4, "bytes"),
+    g: field(6, "GraphProto"),
+    ints: field(8, "int64", true),
     type: field(20, "int32"),
   },
   TensorProto: {
@@ -72,7 +74,7 @@ export interface Initializer {
 }
 
 /** A number that is whole is an integer attribute; { f } is a float one. */
-export type Attribute = number | string | { f: number };
+export type Attribute = number | string | { f: number } | { ints: readonly number[] } | { graph: Graph };
 
 export interface Node {
   op: string;
@@ -102,7 +104,19 @@ const OPSET = 21;
 const IR_VERSION = 10;
 
 /** A model's file. */
-export function encodeModel({ nodes, initializers, inputs, outputs }: Graph): Uint8Array {
+export function encodeModel(graph: Graph): Uint8Array {
+  return ModelProto.encode({
+    irVersion: IR_VERSION,
+    producerName: "longtape",
+    opsetImport: [
+      { domain: "", version: OPSET },
+      { domain: "com.microsoft", version: 1 },
+    ],
+    graph: graphProto(graph),
+  }).finish();
+}
+
+function graphProto({ nodes, initializers, inputs, outputs }: Graph) {
   const value = ({ name, type, dims }: Value) => ({
     name,
     type: {
@@ -112,39 +126,33 @@ export function encodeModel({ nodes, initializers, inputs, outputs }: Graph): Ui
       },
     },
   });
-  return ModelProto.encode({
-    irVersion: IR_VERSION,
-    producerName: "longtape",
-    opsetImport: [
-      { domain: "", version: OPSET },
-      { domain: "com.microsoft", version: 1 },
-    ],
-    graph: {
-      name: "longtape",
-      node: nodes.map(({ op, domain, inputs, outputs, attributes }, i) => ({
-        input: inputs,
-        output: outputs,
-        name: `${op}_${i}`,
-        opType: op,
-        domain,
-        attribute: Object.entries(attributes).map(([name, x]) => attributeProto(name, x)),
-      })),
-      initializer: initializers.map(({ name, dims, data }) => ({
-        dims,
-        dataType:
-          elementTypes[data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "i64"],
-        name,
-        rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      })),
-      input: inputs.map(value),
-      output: outputs.map(value),
-    },
-  }).finish();
+  return {
+    name: "longtape",
+    node: nodes.map(({ op, domain, inputs, outputs, attributes }, i) => ({
+      input: inputs,
+      output: outputs,
+      name: `${op}_${i}`,
+      opType: op,
+      domain,
+      attribute: Object.entries(attributes).map(([name, x]) => attributeProto(name, x)),
+    })),
+    initializer: initializers.map(({ name, dims, data }) => ({
+      dims,
+      dataType:
+        elementTypes[data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "i64"],
+      name,
+      rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    })),
+    input: inputs.map(value),
+    output: outputs.map(value),
+  };
 }
 
-/** AttributeProto.AttributeType: 1 float, 2 integer, 3 string. */
-function attributeProto(name: string, x: Attribute) {
+/** AttributeProto.AttributeType: 1 float, 2 integer, 3 string, 5 graph, 7 integers. */
+function attributeProto(name: string, x: Attribute): object {
   if (typeof x === "number") return { name, i: x, type: 2 };
   if (typeof x === "string") return { name, s: new TextEncoder().encode(x), type: 3 };
+  if ("graph" in x) return { name, g: graphProto(x.graph), type: 5 };
+  if ("ints" in x) return { name, ints: x.ints, type: 7 };
   return { name, f: x.f, type: 1 };
 }

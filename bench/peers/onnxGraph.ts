@@ -26,6 +26,8 @@ export interface GraphOptions {
   tokens: number | null;
   /** Operators that the place where it runs lacks. */
   lacks: ReadonlySet<string>;
+  /** Recurrences in elementwise operators run in `Scan`, over as many tokens as there are, not unrolled. */
+  scans: boolean;
 }
 
 /** Thrown where an operation has no form for a number of tokens that is not known: the graph is then cut into steps. */
@@ -44,6 +46,7 @@ class GraphOps implements Ops<string> {
   readonly #model: PeerModel;
   readonly #tokens: number | null;
   readonly #lacks: ReadonlySet<string>;
+  readonly #scans: boolean;
   readonly #nodes: Node[] = [];
   readonly #initializers = new Map<string, Initializer>();
   readonly #states: StateSpec[] = [];
@@ -52,10 +55,11 @@ class GraphOps implements Ops<string> {
   #positions = false;
   #count = 0;
 
-  constructor(model: PeerModel, { tokens, lacks }: GraphOptions) {
+  constructor(model: PeerModel, { tokens, lacks, scans }: GraphOptions) {
     this.#model = model;
     this.#tokens = tokens;
     this.#lacks = lacks;
+    this.#scans = scans && tokens === null;
     this.#inputs.push({ name: "ids", type: "i32", dims: [1, tokens ?? "T"] });
   }
 
@@ -276,6 +280,16 @@ class GraphOps implements Ops<string> {
     const step = this.#reshape(this.#node("Mul", [dt, u]), column!);
     const inputs = this.#node("Mul", [step, this.#reshape(b, row!)]);
     const h = this.#state(`${at}.h`, [1, 1, E, N]);
+    const states = this.#scans
+      ? this.#scanned(decays, inputs, h, [1, E, N])
+      : this.#decayed(decays, inputs, h);
+    const product = this.#node("MatMul", [states, this.#reshape(c, [0, 0, N, 1])]);
+    const skipped = this.#node("Mul", [u, this.#weight(d)]);
+    return this.#node("Add", [this.#reshape(product, [0, 0, E]), skipped]);
+  }
+
+  /** The states after each token, token by token. */
+  #decayed(decays: string, inputs: string, h: { past: string; present: string }): string {
     const decay = this.#each(decays);
     let state = h.past;
     const states = this.#each(inputs).map((input, t) => {
@@ -283,9 +297,49 @@ class GraphOps implements Ops<string> {
       return state;
     });
     this.#node("Identity", [state], {}, [h.present]);
-    const product = this.#node("MatMul", [this.#joined(states), this.#reshape(c, [0, 0, N, 1])]);
-    const skipped = this.#node("Mul", [u, this.#weight(d)]);
-    return this.#node("Add", [this.#reshape(product, [0, 0, E]), skipped]);
+    return this.#joined(states);
+  }
+
+  /** The same by ONNX's operator for loops over an axis. */
+  #scanned(
+    decays: string,
+    inputs: string,
+    h: { past: string; present: string },
+    dims: readonly number[],
+  ): string {
+    const value = (name: string): Value => ({ name, type: "f32", dims });
+    const node = (op: string, inputs: string[], output: string): Node => ({
+      op,
+      domain: "",
+      inputs,
+      outputs: [output],
+      attributes: {},
+    });
+    const body = {
+      nodes: [
+        node("Mul", ["decay", "before"], "kept"),
+        node("Add", ["kept", "input"], "after"),
+        node("Identity", ["after"], "state"),
+      ],
+      initializers: [],
+      inputs: ["before", "decay", "input"].map(value),
+      outputs: ["after", "state"].map(value),
+    };
+    const [last, states] = [this.#name("Scan"), this.#name("Scan")];
+    this.#nodes.push({
+      op: "Scan",
+      domain: "",
+      inputs: [this.#reshape(h.past, dims), decays, inputs],
+      outputs: [last, states],
+      attributes: {
+        body: { graph: body },
+        num_scan_inputs: 2,
+        scan_input_axes: { ints: [1, 1] },
+        scan_output_axes: { ints: [1] },
+      },
+    });
+    this.#nodes.push(node("Reshape", [last, this.#integers([1, ...dims])], h.present));
+    return states;
   }
 
   /** Tokens one by one. */
