@@ -1,39 +1,28 @@
 import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { launchBrowser } from "../bench/browser.ts";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { measuredBytes, type Results, type Row, theoryBytes } from "../bench/row.ts";
 import { type RunningServer, startServer } from "../bench/server.ts";
 import { formatBytes } from "../bench/units.ts";
 import { ended, project, start } from "./tools/command.ts";
+import { usePages } from "./tools/pages.ts";
 
 let server: RunningServer;
-let browser: Browser;
 let page: Page;
-let faults: string[];
 
 beforeAll(async () => {
   server = await startServer({ build: { commit: "abc1234", versions: { longtape: "9.9.9" } } });
-  ({ browser } = await launchBrowser({ software: true }));
 });
 
 afterAll(async () => {
-  await browser?.close();
   await server?.close();
 });
 
-beforeEach(async () => {
-  page = await browser.newPage();
-  page.setDefaultTimeout(60_000);
-  faults = [];
-  page.on("pageerror", (error) => faults.push(String(error.stack)));
-});
-
-afterEach(async () => {
-  await page.close();
-  expect(faults).toEqual([]);
+const chrome = usePages();
+beforeEach(() => {
+  page = chrome.page;
 });
 
 const button = (name: string) => page.getByRole("button", { name, exact: true });

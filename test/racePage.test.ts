@@ -2,42 +2,28 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { launchBrowser } from "../bench/browser.ts";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { contextOf, measuredBytes, type Results, type Row, theoryBytes } from "../bench/row.ts";
 import { type RunningServer, startServer } from "../bench/server.ts";
 import { formatBytes, formatCount, formatNs } from "../bench/units.ts";
 import { project } from "./tools/command.ts";
+import { usePages } from "./tools/pages.ts";
 
 let server: RunningServer;
-let browser: Browser;
 let page: Page;
-let faults: string[];
 
 beforeAll(async () => {
   server = await startServer({ build: { commit: "abc1234", versions: { longtape: "9.9.9" } } });
-  ({ browser } = await launchBrowser({ software: true }));
 });
 
 afterAll(async () => {
-  await browser?.close();
   await server?.close();
 });
 
-beforeEach(async () => {
-  page = await browser.newPage();
-  page.setDefaultTimeout(60_000);
-  faults = [];
-  page.on("pageerror", (error) => faults.push(String(error.stack)));
-  page.on("console", (message) => {
-    if (/Content Security Policy/.test(message.text())) faults.push(message.text());
-  });
-});
-
-afterEach(async () => {
-  await page.close();
-  expect(faults).toEqual([]);
+const chrome = usePages();
+beforeEach(() => {
+  page = chrome.page;
 });
 
 const button = (name: string) => page.getByRole("button", { name, exact: true });
@@ -156,7 +142,9 @@ test("a folder that is dropped joins the race; one that is none says why, in the
   await drop(join(project, "test/goldens/mamba"));
   await reaches("mamba (yours)", 8);
   await drop(join(project, "bench/printers"));
-  await page.getByText("printers holds no config.json").first().waitFor();
+  // beside its box at once, in its lane when its turn has come
+  await page.locator(".chips", { hasText: "printers holds no config.json" }).waitFor();
+  await page.locator(".lane", { hasText: "printers holds no config.json" }).waitFor();
   await button("Stop").click();
   const { rows: found } = await saved();
   expect(found.map(({ model, status }) => [model, status])).toEqual([

@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import axe from "axe-core";
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import { type PreviewServer, preview } from "vite";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { launchBrowser } from "../bench/browser.ts";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { run } from "./tools/command.ts";
+import { usePages } from "./tools/pages.ts";
 
 const minutes = 60_000;
 const UNDER = "/some/where/else/";
@@ -18,10 +18,8 @@ const BUDGET = 300_000;
 
 let folder: string;
 let server: PreviewServer;
-let browser: Browser;
 let context: BrowserContext;
 let page: Page;
-let faults: string[];
 let address: string;
 
 beforeAll(async () => {
@@ -39,29 +37,17 @@ beforeAll(async () => {
     preview: { host: "127.0.0.1", port: 0, open: false },
   });
   address = server.resolvedUrls!.local[0]!;
-  ({ browser } = await launchBrowser({ software: true }));
 }, 3 * minutes);
 
 afterAll(async () => {
-  await browser?.close();
   await server?.close();
   await rm(folder, { recursive: true });
 });
 
-beforeEach(async () => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  page.setDefaultTimeout(60_000);
-  faults = [];
-  page.on("pageerror", (error) => faults.push(String(error.stack)));
-  page.on("console", (message) => {
-    if (/Content Security Policy/.test(message.text())) faults.push(message.text());
-  });
-});
-
-afterEach(async () => {
-  await context.close();
-  expect(faults).toEqual([]);
+const chrome = usePages();
+beforeEach(() => {
+  page = chrome.page;
+  context = chrome.context;
 });
 
 const button = (name: string) => page.getByRole("button", { name, exact: true });

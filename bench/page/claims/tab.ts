@@ -10,10 +10,10 @@ import { planOf, quickSizes } from "../../claims/plan.ts";
 import { adapterName, type Results } from "../../row.ts";
 import { shipped } from "../../shipped.ts";
 import { drawChart } from "../chart.ts";
-import { checkpointsUrl, say } from "../dom.ts";
+import { checkpointsUrl } from "../dom.ts";
 import type { Machine } from "../page.ts";
-import { ending, PageRun } from "../pageRun.ts";
-import { runBar } from "../runBar.ts";
+import type { PagePlan } from "../pageRun.ts";
+import { RunTab } from "../runTab.ts";
 import { layersOfShipped } from "../shippedLayers.ts";
 
 const badges: Record<Outcome, string> = {
@@ -23,20 +23,13 @@ const badges: Record<Outcome, string> = {
   undecided: "undecided",
 };
 
-export class ClaimsTab {
-  readonly #panel: HTMLElement;
-  readonly #machine: Machine;
+export class ClaimsTab extends RunTab {
   #models: Parameters<typeof judgeAll>[0]["models"] = {};
   #kept: Results | null = null;
-  #run: PageRun | null = null;
-  #running = false;
-  #doing = "Nothing has run on this machine yet.";
-  #fault: string | null = null;
 
   constructor(panel: HTMLElement, machine: Machine) {
-    this.#panel = panel;
-    this.#machine = machine;
-    this.#draw();
+    super(panel, machine);
+    this.draw();
     this.#open();
   }
 
@@ -49,55 +42,24 @@ export class ClaimsTab {
       ]),
     );
     this.#kept = (await import("./measured.json")).default as unknown as Results;
-    this.#draw();
+    this.draw();
   }
 
-  #start(): void {
-    this.#fault = null;
-    this.#running = true;
-    const plan = planOf(quickSizes, checkpointsUrl);
+  protected override plan(): PagePlan {
     const settings = { repetitions: quickSizes.repetitions, warmup: false, tune: null };
-    this.#run = new PageRun(
-      { plan, settings },
-      {
-        onEvent: ({ type }) => {
-          this.#doing = this.#run!.doing;
-          if (type === "row" || type === "step") this.#draw();
-        },
-        onEnd: (how, fault) => {
-          this.#running = false;
-          this.#fault = fault;
-          this.#doing = ending(this.#run!, how);
-          say(this.#doing);
-          this.#draw();
-        },
-      },
-    );
-    say(`Running ${this.#run.of} tests.`);
-    this.#draw();
+    return { plan: planOf(quickSizes, checkpointsUrl), settings };
   }
 
-  #draw(): void {
-    const run = this.#run;
-    const shown = run && (run.results.rows.length > 0 || this.#running) ? run.results : this.#kept;
+  protected override draw(): void {
+    const { results } = this;
+    const shown = results && (results.rows.length > 0 || this.running) ? results : this.#kept;
     const judged = shown
       ? judgeAll({ rows: shown.rows, races: shown.environment.verdicts, models: this.#models })
       : [];
     render(
       html`<section aria-labelledby="claims-title"><h2 id="claims-title">Eleven claims about long contexts, judged</h2>
 <p>${shown === this.#kept && shown ? html`Computed from ${shown.rows.length} rows that were measured on ${shown.environment.started.slice(0, 10)}: ${adapterName(shown.environment.adapter)}${shown.environment.adapter?.software ? ", a software adapter" : ""}. Run them on this machine:` : html`Computed from what this machine measures: verdicts come as their rows do.`}</p>
-${runBar(
-  {
-    running: this.#running,
-    possible: this.#machine.adapter !== null,
-    rows: run?.rows ?? 0,
-    of: run?.of ?? 0,
-    doing: this.#doing,
-    fault: this.#fault,
-    results: run?.results ?? null,
-  },
-  { run: () => this.#start(), stop: () => this.#run?.stop() },
-)}</section>
+${this.bar()}</section>
 ${judged.map(article)}
 <section aria-labelledby="claims-charts" ?hidden=${!shown?.rows.length}><h2 id="claims-charts">Behind them</h2>
 <div class="charts pairs">
@@ -106,7 +68,7 @@ ${judged.map(article)}
 <figure><h3>Generation: tokens a second against depth</h3><div class="canvas" id="claims-speed"></div><figcaption>Mean of the repetitions, ± their sample standard deviation.</figcaption></figure>
 <figure><h3>Prompts: tokens a second against length</h3><div class="canvas" id="claims-prompts"></div><figcaption>Mean of the repetitions, ± their sample standard deviation.</figcaption></figure>
 </div></section>`,
-      this.#panel,
+      this.panel,
     );
     if (!shown) return;
     const rows = shown.rows.filter((row) => row.n_parallel === 1);

@@ -13,10 +13,10 @@ import { shippedSubject } from "../../subject.ts";
 import { expandTests } from "../../tests.ts";
 import { answerTable } from "../answers.ts";
 import { drawChart } from "../chart.ts";
-import { checkpointsUrl, say } from "../dom.ts";
+import { checkpointsUrl } from "../dom.ts";
 import type { Machine } from "../page.ts";
-import { ending, PageRun } from "../pageRun.ts";
-import { runBar } from "../runBar.ts";
+import type { PagePlan } from "../pageRun.ts";
+import { RunTab } from "../runTab.ts";
 
 const RIVALS = PEERS.filter((peer): peer is RivalName => peer !== "longtape");
 
@@ -34,62 +34,35 @@ const tests = expandTests({
 });
 const REPETITIONS = 3;
 
-export class PeersTab {
-  readonly #panel: HTMLElement;
-  readonly #machine: Machine;
+export class PeersTab extends RunTab {
   readonly #archs = new Set(["llama", "mamba", "gru"]);
   readonly #peers = new Set<RivalName>(RIVALS);
-  #run: PageRun | null = null;
-  #running = false;
-  #doing = "Nothing has run yet.";
-  #fault: string | null = null;
 
   constructor(panel: HTMLElement, machine: Machine) {
-    this.#panel = panel;
-    this.#machine = machine;
-    this.#draw();
+    super(panel, machine);
+    this.draw();
   }
 
-  #start(): void {
+  protected override plan(): PagePlan | null {
     const plan = ARCHS.filter((arch) => this.#archs.has(arch)).map((arch) => ({
       subject: shippedSubject(arch, checkpointsUrl),
       tests,
     }));
     const peers = RIVALS.filter((peer) => this.#peers.has(peer));
-    this.#fault = null;
     if (plan.length === 0 || peers.length === 0) {
-      this.#fault = "Choose at least one model and one runtime.";
-      this.#draw();
-      return;
+      this.fault = "Choose at least one model and one runtime.";
+      return null;
     }
-    const tune = usualTune(this.#machine.adapter!);
+    const tune = usualTune(this.machine.adapter!);
     const settings = { repetitions: REPETITIONS, warmup: true, tune, peers };
-    this.#running = true;
-    this.#run = new PageRun(
-      { plan, settings, runtimes: 1 + peers.length, fresh: true },
-      {
-        onEvent: () => {
-          this.#doing = this.#run!.doing;
-          this.#draw();
-        },
-        onEnd: (how, fault) => {
-          this.#running = false;
-          this.#fault = fault;
-          this.#doing = ending(this.#run!, how);
-          say(this.#doing);
-          this.#draw();
-        },
-      },
-    );
-    say(`Running ${this.#run.of} rows.`);
-    this.#draw();
+    return { plan, settings, runtimes: 1 + peers.length, fresh: true };
   }
 
-  #draw(): void {
-    const run = this.#run;
-    const rows = run?.results.rows ?? [];
+  protected override draw(): void {
+    const { results } = this;
+    const rows = results?.rows ?? [];
     const means = peerMeansAnswer(rows);
-    const table = rows.length > 0 ? peersAnswer(rows, run!.results.environment.peers) : null;
+    const table = rows.length > 0 ? peersAnswer(rows, results!.environment.peers) : null;
     const names = [...new Set(rows.map(({ test }) => test))];
     const box = (name: string, set: Set<string>, tone: string) =>
       html`<label class="chip ${tone}"><input type="checkbox" .checked=${live(set.has(name))} @change=${(
@@ -102,29 +75,18 @@ export class PeersTab {
     render(
       html`<div class="race">
 <div class="controls">
-<fieldset ?disabled=${this.#running}><legend>Models</legend><div class="chips">${ARCHS.map((arch) => box(arch, this.#archs, tone(arch)))}</div></fieldset>
-<fieldset ?disabled=${this.#running}><legend>Beside longtape</legend><div class="chips">${RIVALS.map((peer) => box(peer, this.#peers, toneOf(peerColours[peer] ?? "")))}</div></fieldset>
+<fieldset ?disabled=${this.running}><legend>Models</legend><div class="chips">${ARCHS.map((arch) => box(arch, this.#archs, tone(arch)))}</div></fieldset>
+<fieldset ?disabled=${this.running}><legend>Beside longtape</legend><div class="chips">${RIVALS.map((peer) => box(peer, this.#peers, toneOf(peerColours[peer] ?? "")))}</div></fieldset>
 <p class="hint">The same weights and tokens: a prompt of 64, then 32 generated, ${REPETITIONS} rounds by turns. A runtime is fetched when it is first run, and timed once its logits agree with those of the reference. ${globalThis.crossOriginIsolated ? "" : "This page is not cross-origin isolated, so ort-wasm has one thread: reload it once, or serve it with the headers that README names."}</p>
 </div>
 <div class="results">
 <section aria-labelledby="peers-run"><h2 id="peers-run">Side by side on this machine</h2>
-${runBar(
-  {
-    running: this.#running,
-    possible: this.#machine.adapter !== null,
-    rows: run?.rows ?? 0,
-    of: run?.of ?? 0,
-    doing: this.#doing,
-    fault: this.#fault,
-    results: run?.results ?? null,
-  },
-  { run: () => this.#start(), stop: () => this.#run?.stop() },
-)}</section>
+${this.bar()}</section>
 ${names.map((test, i) => html`<section ?hidden=${new Set(rows.filter((row) => row.test === test && row.avg_ts !== null).map(({ peer }) => peer)).size < 2}><figure><h3>${test}: tokens a second</h3><div class="canvas" id="peers-chart-${i}"></div><figcaption>${[...new Set(rows.map(({ peer }) => peer))].map((peer) => html`<span class="mark-${peer}">${peerMark(peer)} ${peer}</span> `)}: to the right is faster.</figcaption></figure></section>`)}
 ${means ? answerTable(means) : nothing}
 ${table ? answerTable(table) : nothing}
 </div></div>`,
-      this.#panel,
+      this.panel,
     );
     for (const [i, test] of names.entries())
       drawChart(`peers-chart-${i}`, `Tokens a second, ${test}`, (canvas) =>

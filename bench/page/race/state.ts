@@ -158,7 +158,8 @@ export class RaceState {
     return {
       schema: "longtape/1",
       environment: this.environment,
-      rows: this.racers.map((racer) => this.#row(racer)),
+      // who was never loaded has nothing to say
+      rows: this.racers.filter(({ row, reason }) => row || reason).map((racer) => this.#row(racer)),
       traces: this.racers.map(({ trace }) => trace).filter(({ points }) => points.length > 0),
     };
   }
