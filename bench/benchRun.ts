@@ -15,11 +15,11 @@ import { createPrinter } from "./printers/index.ts";
 import { writeResults } from "./results.ts";
 import {
   type Alternation,
+  addPeer,
   type DriftPoint,
   type Environment,
   emptyQuality,
   type Field,
-  type PeerFacts,
   type Quality,
   type Results,
   type Row,
@@ -181,7 +181,7 @@ export class BenchRun {
         this.#environment.tuned.push(event.tuned);
         break;
       case "peer":
-        this.#addPeer(event.facts);
+        addPeer(this.#environment, event.facts);
         break;
       case "curve":
         this.#environment.curves!.push(event.curve);
@@ -278,14 +278,6 @@ export class BenchRun {
       if (this.#ended || signal.aborted) return;
       if (found) this.#environment.residents = [...(this.#environment.residents ?? []), found];
     }
-  }
-
-  /** Each once: the first model tells. */
-  #addPeer(facts: PeerFacts): void {
-    const { peers = [], versions } = this.#environment;
-    if (peers.some(({ peer }) => peer === facts.peer)) return;
-    this.#environment.peers = [...peers, facts];
-    versions[facts.peer] = facts.version;
   }
 
   #addRow(row: Row): void {

@@ -8,7 +8,7 @@ import { Command } from "commander";
 import { build, type InlineConfig } from "vite";
 import { checkpoints, parse, project, runCommand } from "./commandLine.ts";
 import { formatBytes } from "./units.ts";
-import { buildCommit, ownVersion, packageVersion } from "./versions.ts";
+import { buildCommit, pageVersions } from "./versions.ts";
 
 const page = join(project, "bench/page");
 const shared: InlineConfig = { configFile: false, envDir: false, logLevel: "warn", publicDir: false };
@@ -50,16 +50,12 @@ async function expectOurs(out: string): Promise<void> {
 }
 
 function pageConfig(outDir: string): InlineConfig {
-  const versions = {
-    longtape: ownVersion(),
-    ...Object.fromEntries(["webgpu-memory"].map((name) => [name, packageVersion(name)])),
-  };
   return {
     ...shared,
     root: page,
     base: "./",
     define: {
-      "globalThis.LONGTAPE_BUILD": JSON.stringify({ commit: buildCommit(), versions }),
+      "globalThis.LONGTAPE_BUILD": JSON.stringify({ commit: buildCommit(), versions: pageVersions() }),
       "globalThis.LONGTAPE_OFFLINE": JSON.stringify(SERVICE_WORKER),
     },
     worker: { format: "es" },

@@ -1,6 +1,6 @@
 import * as Plot from "@observablehq/plot";
 import { type Curve, contextOf, measuredBytes, type Row, theoryBytes } from "./row.ts";
-import { formatBytes, formatCount } from "./units.ts";
+import { formatBytes, formatCount, shortBytes } from "./units.ts";
 
 /** Rows that belong on one line: they differ in size and depth only. */
 export interface Series {
@@ -181,7 +181,7 @@ function overContext(
       base: 2,
       domain: y.domain,
       ticks: y.ticks,
-      tickFormat: tickBytes,
+      tickFormat: shortBytes,
       label: what,
     },
     marks: [
@@ -415,5 +415,4 @@ function thin(depths: readonly number[]): number[] {
   return depths.filter((_, i) => (depths.length - 1 - i) % step === 0 || i === 0);
 }
 
-const tickBytes = (bytes: number): string => formatBytes(bytes).replace(".00", "");
 const rate = (value: number): string => (value < 100 ? value.toFixed(1) : formatCount(Math.round(value)));

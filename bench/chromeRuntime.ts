@@ -1,10 +1,10 @@
 // The bench in a page of a browser that is started for it. The page runs bench/run.ts; rows come back one by one.
 
-import type { CDPSession, Page } from "playwright-core";
+import type { Browser, CDPSession, Page } from "playwright-core";
 import { launchBrowser } from "./browser.ts";
+import type { Facts } from "./meters/adapterFacts.ts";
 import { proportionalBytes, type Resident, residentBytes } from "./meters/resident.ts";
 import type { RunnerWindow } from "./page/runner.ts";
-import type { Facts } from "./run.ts";
 import type { Runtime, RuntimeEvent, RuntimeRequest } from "./runtime.ts";
 import { startServer } from "./server.ts";
 import type { Subject } from "./subject.ts";
@@ -22,11 +22,13 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     folders: Object.fromEntries(folders.map((folder, i) => [String(i), folder])),
   });
   const address = (folder: string) => folder && `${server.url}folders/${folders.indexOf(folder)}`;
-  const launched = await launchBrowser({
-    path: request.browser ?? undefined,
-    software: request.software,
-    handleSIGINT: false,
-  }).catch(async (error: unknown) => {
+  const launch = () =>
+    launchBrowser({
+      path: request.browser ?? undefined,
+      software: request.software,
+      handleSIGINT: false,
+    });
+  const launched = await launch().catch(async (error: unknown) => {
     await server.close();
     throw error;
   });
@@ -49,16 +51,26 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
     return event;
   };
 
+  /** A page with the runner in it; `prepare` comes before its code. */
+  const runnerIn = async (browser: Browser, prepare?: (page: Page) => Promise<void>): Promise<Page> => {
+    const runner = await browser.newPage();
+    runner.setDefaultTimeout(PAGE_TIMEOUT_MS);
+    await prepare?.(runner);
+    await runner.goto(`${server.url}runner.html`);
+    await runner.waitForFunction("globalThis.benchRunner !== undefined");
+    return runner;
+  };
+
   const openPage = async (): Promise<{ page: Page; facts: Facts }> => {
-    const fresh = await browser.newPage();
-    fresh.setDefaultTimeout(PAGE_TIMEOUT_MS);
-    fresh.on("console", (message) => onEvent({ type: "log", text: `${message.type()}: ${message.text()}` }));
-    fresh.on("pageerror", (error) => onEvent({ type: "log", text: String(error.stack ?? error) }));
-    await fresh.exposeFunction("benchEvent", (event: RuntimeEvent) => onEvent(inWords(event)));
-    await fresh.exposeFunction("benchResident", () => gpuResident(processes, adapter.software));
-    await lendVerdicts(fresh, verdicts);
-    await fresh.goto(`${server.url}runner.html`);
-    await fresh.waitForFunction("globalThis.benchRunner !== undefined");
+    const fresh = await runnerIn(browser, async (fresh) => {
+      fresh.on("console", (message) =>
+        onEvent({ type: "log", text: `${message.type()}: ${message.text()}` }),
+      );
+      fresh.on("pageerror", (error) => onEvent({ type: "log", text: String(error.stack ?? error) }));
+      await fresh.exposeFunction("benchEvent", (event: RuntimeEvent) => onEvent(inWords(event)));
+      await fresh.exposeFunction("benchResident", () => gpuResident(processes, adapter.software));
+      await lendVerdicts(fresh, verdicts);
+    });
     const facts = await fresh.evaluate(
       (settings) => (globalThis as unknown as RunnerWindow).benchRunner.open(settings),
       settings,
@@ -94,10 +106,7 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
       versions: { "playwright-core": packageVersion("playwright-core") },
     },
     async devices() {
-      const blank = await browser.newPage();
-      blank.setDefaultTimeout(PAGE_TIMEOUT_MS);
-      await blank.goto(`${server.url}runner.html`);
-      await blank.waitForFunction("globalThis.benchRunner !== undefined");
+      const blank = await runnerIn(browser);
       const devices = await blank.evaluate(() =>
         (globalThis as unknown as RunnerWindow).benchRunner.devices(),
       );
@@ -130,18 +139,11 @@ export async function chromeRuntime(request: RuntimeRequest): Promise<Runtime> {
         ),
       ),
     async fresh(peer, subject) {
-      const alone = await launchBrowser({
-        path: request.browser ?? undefined,
-        software: request.software,
-        handleSIGINT: false,
-      });
+      const alone = await launch();
       const about = { peer, model: subject.model };
       try {
         const session = await alone.browser.newBrowserCDPSession();
-        const empty = await alone.browser.newPage();
-        empty.setDefaultTimeout(PAGE_TIMEOUT_MS);
-        await empty.goto(`${server.url}runner.html`);
-        await empty.waitForFunction("globalThis.benchRunner !== undefined");
+        const empty = await runnerIn(alone.browser);
         const before = await browserResident(session, adapter.software);
         await empty.evaluate(
           ([peer, subject]) => (globalThis as unknown as RunnerWindow).benchRunner.hold(peer, subject),

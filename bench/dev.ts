@@ -3,7 +3,7 @@
 import { Command } from "commander";
 import { parse, runCommand, whole } from "./commandLine.ts";
 import { startServer } from "./server.ts";
-import { buildCommit, ownVersion, packageVersion } from "./versions.ts";
+import { buildCommit, pageVersions } from "./versions.ts";
 
 await runCommand(async (argv, signal) => {
   const command = new Command("npm run dev --")
@@ -13,15 +13,15 @@ await runCommand(async (argv, signal) => {
   const parsed = parse<{ port: number }>(command, argv);
   if (!parsed) return 0;
   const { port } = parsed.flags;
-  const versions = { longtape: ownVersion(), "webgpu-memory": packageVersion("webgpu-memory") };
-  const server = await startServer({ port, build: { commit: buildCommit(), versions } }).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EADDRINUSE") throw error;
-      throw new Error(`port ${port} of 127.0.0.1 is taken, wanted a free one: --port 0 finds one`, {
-        cause: error,
-      });
-    },
-  );
+  const server = await startServer({
+    port,
+    build: { commit: buildCommit(), versions: pageVersions() },
+  }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EADDRINUSE") throw error;
+    throw new Error(`port ${port} of 127.0.0.1 is taken, wanted a free one: --port 0 finds one`, {
+      cause: error,
+    });
+  });
   console.log(`longtape: ${server.url} (Ctrl-C ends it)`);
   await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   await server.close();

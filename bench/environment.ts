@@ -1,7 +1,7 @@
 // Where and how the rows of a command line are made.
 
 import { arch, cpus, release, type } from "node:os";
-import type { Environment } from "./row.ts";
+import { type Environment, emptyEnvironment } from "./row.ts";
 import { packageVersion } from "./versions.ts";
 
 export function ownEnvironment(
@@ -12,7 +12,7 @@ export function ownEnvironment(
 ): Environment {
   const quoted = argv.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word)));
   const processors = cpus();
-  return {
+  return emptyEnvironment({
     command: [`npm run ${script}`, ...(quoted.length > 0 ? ["--", ...quoted] : [])].join(" "),
     started: new Date().toISOString(),
     build_commit: build.commit,
@@ -24,14 +24,8 @@ export function ownEnvironment(
     cpu: processors[0]?.model.trim() || "unknown",
     cpu_cores: processors.length,
     node: process.version,
-    adapter: null,
-    limits: {},
-    features: [],
-    verdicts: [],
-    tuned: [],
-    clock_quantum_ns: null,
     tab_hidden: false,
     seed,
     curves: [],
-  };
+  });
 }

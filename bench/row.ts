@@ -298,6 +298,29 @@ export interface Environment {
   residents?: PeerResident[];
 }
 
+/** Of a run that has not begun: its own place is known, nothing of the adapter. */
+export function emptyEnvironment(
+  known: Omit<Environment, "adapter" | "limits" | "features" | "verdicts" | "tuned" | "clock_quantum_ns">,
+): Environment {
+  return {
+    ...known,
+    adapter: null,
+    limits: {},
+    features: [],
+    verdicts: [],
+    tuned: [],
+    clock_quantum_ns: null,
+  };
+}
+
+/** Notes a runtime that took part, once: every model tells. */
+export function addPeer(environment: Environment, facts: PeerFacts): void {
+  const { peers = [], versions } = environment;
+  if (peers.some(({ peer }) => peer === facts.peer)) return;
+  environment.peers = [...peers, facts];
+  environment.versions = { ...versions, [facts.peer]: facts.version };
+}
+
 /** A runtime as a reader would set it up again. */
 export interface PeerFacts {
   peer: string;

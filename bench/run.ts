@@ -27,9 +27,8 @@ import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/ru
 import type { Ran } from "./kernels/shapes.ts";
 import { configOf, loaderOf } from "./loading.ts";
 import { Measurement } from "./measure.ts";
-import { ADAPTER, adapterFacts, largestHeap } from "./meters/adapterFacts.ts";
+import { ADAPTER, type Facts, factsOf, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
-import { clockQuantumNs } from "./meters/clock.ts";
 import type { Resident } from "./meters/resident.ts";
 import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
@@ -42,7 +41,6 @@ import {
   type Alternation,
   type Curve,
   type DriftPoint,
-  type Environment,
   emptyQuality,
   type PeerFacts,
   type Quality,
@@ -106,8 +104,6 @@ export type BenchEvent =
   /** A stack trace, for those who ask for it. */
   | { type: "trace"; stack: string };
 export type Emit = (event: BenchEvent) => void | Promise<void>;
-
-export type Facts = Pick<Environment, "adapter" | "limits" | "features" | "clock_quantum_ns">;
 
 /** A subject that is loaded. */
 export interface Loaded {
@@ -225,12 +221,8 @@ export class Bench {
     await this.#counter.paused(() => benchKernels(machine, this.#roof!, models, wanted, emit));
   }
 
-  async facts(): Promise<Facts> {
-    const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
-    return {
-      ...(adapter ? adapterFacts(adapter) : { adapter: null, limits: {}, features: [] }),
-      clock_quantum_ns: clockQuantumNs(),
-    };
+  facts(): Promise<Facts> {
+    return factsOf(this.#host.gpu);
   }
 
   close(): void {

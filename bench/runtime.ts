@@ -3,10 +3,10 @@
 import type { AdapterDescription } from "../engine/gpuDevice.ts";
 import type { VerdictStore } from "../engine/verdicts.ts";
 import type { KernelsWanted } from "./kernels/run.ts";
-import type { Device } from "./meters/adapterFacts.ts";
+import type { Device, Facts } from "./meters/adapterFacts.ts";
 import type { PeerName } from "./peers/peer.ts";
 import type { Environment, PeerResident } from "./row.ts";
-import type { BenchEvent, Facts, Settings } from "./run.ts";
+import type { BenchEvent, Settings } from "./run.ts";
 import type { Planned, Subject } from "./subject.ts";
 import type { Test } from "./tests.ts";
 

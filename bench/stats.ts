@@ -25,16 +25,22 @@ export function quantile(values: readonly number[], q: number): number {
   return low + (high - low) * (place - below);
 }
 
-/** The q-quantile of values that stand for several each: the least that so large a share of all does not exceed; NaN of nothing. */
-export function weightedQuantile(values: readonly { value: number; weight: number }[], q: number): number {
+/**
+ * Of values that stand for several each, for each q (ascending) the least that so large a share of all does not exceed; NaN of
+ * nothing.
+ */
+export function weightedQuantiles(
+  values: readonly { value: number; weight: number }[],
+  qs: readonly number[],
+): number[] {
   const sorted = [...values].sort((a, b) => a.value - b.value);
   const all = sorted.reduce((sum, { weight }) => sum + weight, 0);
-  let below = 0;
-  for (const { value, weight } of sorted) {
-    below += weight;
-    if (below >= q * all) return value;
-  }
-  return Number.NaN;
+  let at = 0;
+  let upTo = sorted[0]?.weight ?? 0;
+  return qs.map((q) => {
+    while (upTo < q * all) upTo += sorted[++at]!.weight;
+    return sorted[at]?.value ?? Number.NaN;
+  });
 }
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5);

@@ -12,6 +12,9 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(2)} ${units[unit]}`;
 }
 
+/** The same where whole numbers are the rule: 4 KiB. */
+export const shortBytes = (bytes: number): string => formatBytes(bytes).replace(".00", "");
+
 /** A figure in words, a dash where there is none. */
 export const show = <T>(value: T | null | undefined, format: (value: T) => string): string =>
   value === null || value === undefined ? "–" : format(value);

@@ -10,6 +10,12 @@ export const ownVersion = (): string => versionIn(project);
 /** Of a package that is installed. */
 export const packageVersion = (name: string): string => versionIn(join(project, "node_modules", name));
 
+/** What a page's results name: longtape, and the package that counts. */
+export const pageVersions = () => ({
+  longtape: ownVersion(),
+  "webgpu-memory": packageVersion("webgpu-memory"),
+});
+
 /** Short commit of the working tree, "-dirty" where it has changes; null where it is no git repository. */
 export function buildCommit(): string | null {
   const git = (...args: string[]) =>

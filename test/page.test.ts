@@ -2,25 +2,15 @@ import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { measuredBytes, type Results, type Row, theoryBytes } from "../bench/row.ts";
-import { type RunningServer, startServer } from "../bench/server.ts";
 import { formatBytes } from "../bench/units.ts";
 import { ended, project, start } from "./tools/command.ts";
-import { usePages } from "./tools/pages.ts";
+import { usePageServer, usePages } from "./tools/pages.ts";
 
-let server: RunningServer;
-let page: Page;
-
-beforeAll(async () => {
-  server = await startServer({ build: { commit: "abc1234", versions: { longtape: "9.9.9" } } });
-});
-
-afterAll(async () => {
-  await server?.close();
-});
-
+const server = usePageServer();
 const chrome = usePages();
+let page: Page;
 beforeEach(() => {
   page = chrome.page;
 });

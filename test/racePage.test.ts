@@ -3,25 +3,15 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { contextOf, measuredBytes, type Results, type Row, theoryBytes } from "../bench/row.ts";
-import { type RunningServer, startServer } from "../bench/server.ts";
 import { formatBytes, formatCount, formatNs } from "../bench/units.ts";
 import { project } from "./tools/command.ts";
-import { usePages } from "./tools/pages.ts";
+import { usePageServer, usePages } from "./tools/pages.ts";
 
-let server: RunningServer;
-let page: Page;
-
-beforeAll(async () => {
-  server = await startServer({ build: { commit: "abc1234", versions: { longtape: "9.9.9" } } });
-});
-
-afterAll(async () => {
-  await server?.close();
-});
-
+const server = usePageServer();
 const chrome = usePages();
+let page: Page;
 beforeEach(() => {
   page = chrome.page;
 });

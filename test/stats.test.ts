@@ -1,5 +1,13 @@
 import { expect, test } from "vitest";
-import { mean, median, medianInterval, quantile, standardDeviation, timing } from "../bench/stats.ts";
+import {
+  mean,
+  median,
+  medianInterval,
+  quantile,
+  standardDeviation,
+  timing,
+  weightedQuantiles,
+} from "../bench/stats.ts";
 
 test("mean and sample standard deviation", () => {
   expect(mean([2, 4, 4, 4, 5, 5, 7, 9])).toBe(5);
@@ -51,4 +59,14 @@ test("the interval of a median leaves out what the sign test does", () => {
   expect(medianInterval(upTo(6))).toEqual({ low: 1, high: 6 });
   expect(medianInterval(upTo(5))).toEqual({ low: 1, high: 5 });
   expect(medianInterval([7])).toEqual({ low: 7, high: 7 });
+});
+
+test("values that stand for several give the quantiles of all that they stand for", () => {
+  const values = [
+    { value: 9, weight: 1 },
+    { value: 1, weight: 15 },
+    { value: 4, weight: 4 },
+  ];
+  expect(weightedQuantiles(values, [0.5, 0.75, 0.76, 0.95, 1])).toEqual([1, 1, 4, 4, 9]);
+  expect(weightedQuantiles([], [0.5])).toEqual([Number.NaN]);
 });

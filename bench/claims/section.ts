@@ -5,7 +5,8 @@ import type { Evidence, Judged, Outcome } from "./claim.ts";
 import { unsaid } from "./documents.ts";
 import { showBasis, showRows, showValue } from "./evidence.ts";
 
-const outcomes: Record<Outcome, string> = {
+/** The class of an outcome's badge. */
+export const outcomes: Record<Outcome, string> = {
   holds: "holds",
   "holds with a condition": "condition",
   refuted: "refuted",

@@ -1,7 +1,8 @@
 // What an adapter says of itself.
 
 import { describeAdapter } from "../../engine/gpuDevice.ts";
-import type { Adapter } from "../row.ts";
+import type { Adapter, Environment } from "../row.ts";
+import { clockQuantumNs } from "./clock.ts";
 
 /** The adapter that the bench takes. */
 export const ADAPTER = { powerPreference: "high-performance" } as const;
@@ -22,6 +23,18 @@ export function adapterFacts(adapter: GPUAdapter): {
     adapter: { vendor, architecture, device, description, software: describeAdapter(adapter).software },
     limits,
     features: [...adapter.features].sort(),
+  };
+}
+
+/** What is known of a place before anything has run in it. */
+export type Facts = Pick<Environment, "adapter" | "limits" | "features" | "clock_quantum_ns">;
+
+/** `gpu`: null where there is none. */
+export async function factsOf(gpu: GPU | null): Promise<Facts> {
+  const adapter = await gpu?.requestAdapter(ADAPTER);
+  return {
+    ...(adapter ? adapterFacts(adapter) : { adapter: null, limits: {}, features: [] }),
+    clock_quantum_ns: clockQuantumNs(),
   };
 }
 

@@ -70,17 +70,17 @@ async function findMachine(): Promise<Machine> {
   const place = byId("adapter", HTMLElement);
   const missing = (what: string): Machine => {
     place.className = "notice";
-    place.textContent = what;
+    place.textContent = `${what} Until then the race runs on the CPU machine: the kernels' plain references in JavaScript, whose bytes are as exact and whose speed says nothing of a GPU.`;
     return { adapter: null, limits: null };
   };
   if (!navigator.gpu)
     return missing(
-      "This browser has no WebGPU. Open this page in Chrome or Edge 113 or later, or in Safari 26; on Linux start Chrome with --enable-unsafe-webgpu --enable-features=Vulkan. Until then the race runs on the CPU machine: the kernels' plain references in JavaScript, whose bytes are as exact and whose speed says nothing of a GPU.",
+      "This browser has no WebGPU. Open this page in Chrome or Edge 113 or later, or in Safari 26; on Linux start Chrome with --enable-unsafe-webgpu --enable-features=Vulkan.",
     );
   const adapter = await navigator.gpu.requestAdapter(ADAPTER);
   if (!adapter)
     return missing(
-      "WebGPU found no adapter. Turn hardware acceleration on in the browser's settings, or start Chrome with --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader for the software adapter. Until then the race runs on the CPU machine: the kernels' plain references in JavaScript, whose bytes are as exact and whose speed says nothing of a GPU.",
+      "WebGPU found no adapter. Turn hardware acceleration on in the browser's settings, or start Chrome with --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader for the software adapter.",
     );
   const found = describeAdapter(adapter);
   place.className = found.software ? "notice" : "notice quiet";

@@ -1,7 +1,7 @@
 // A run of the bench in workers: what is planned, what has come of it, and how long it will still take.
 
 import { formatLeft, TimeLeft } from "../progress.ts";
-import type { Results } from "../row.ts";
+import { addPeer, type Results } from "../row.ts";
 import type { Settings } from "../run.ts";
 import type { Planned } from "../subject.ts";
 import type { WorkerEvent, WorkerRequest } from "./bench/benchWorker.ts";
@@ -126,7 +126,7 @@ export class PageRun {
         environment.tuned.push(event.tuned);
         break;
       case "peer":
-        this.#takePeer(event.facts);
+        addPeer(environment, event.facts);
         break;
       case "curve":
         environment.curves!.push(event.curve);
@@ -148,14 +148,6 @@ export class PageRun {
         this.#next();
       }
     }
-  }
-
-  #takePeer(facts: NonNullable<Results["environment"]["peers"]>[number]): void {
-    const { environment } = this.results;
-    const { peers = [], versions } = environment;
-    if (peers.some(({ peer }) => peer === facts.peer)) return;
-    environment.peers = [...peers, facts];
-    environment.versions = { ...versions, [facts.peer]: facts.version };
   }
 
   #end(how: "Done" | "Stopped" | "Broken off", fault: string | null = null): void {

@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from "lit-html";
 import { resultsJson } from "../printers/json.ts";
 import type { Results } from "../row.ts";
 import { save } from "./dom.ts";
+import { fileName } from "./environment.ts";
 
 export interface RunBarState {
   running: boolean;
@@ -32,6 +33,5 @@ ${of > 0 ? html`<progress max=${of} .value=${rows} aria-label="Rows that are the
 }
 
 export function saveResults(results: Results): void {
-  const name = `longtape-${results.environment.started.slice(0, 19).replaceAll(":", "-")}.json`;
-  save(name, resultsJson(results), "application/json");
+  save(fileName(results.environment, "", "json"), resultsJson(results), "application/json");
 }

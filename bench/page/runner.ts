@@ -2,11 +2,11 @@
 
 import { urlSource } from "../../models/source.ts";
 import type { KernelsWanted } from "../kernels/run.ts";
-import { type Device, listDevices } from "../meters/adapterFacts.ts";
+import { type Device, type Facts, listDevices } from "../meters/adapterFacts.ts";
 import type { Resident } from "../meters/resident.ts";
 import { holdModel } from "../peers/fresh.ts";
 import type { PeerName } from "../peers/peer.ts";
-import { Bench, type Facts, type Settings } from "../run.ts";
+import { Bench, type Settings } from "../run.ts";
 import { type RuntimeEvent, TEXT_FILE } from "../runtime.ts";
 import type { Planned, Subject } from "../subject.ts";
 import type { Test } from "../tests.ts";

@@ -2,7 +2,7 @@
 
 import * as Plot from "@observablehq/plot";
 import { type Canvas, type Ended, frame, labelled, powers } from "../charts.ts";
-import { formatBytes, formatCount } from "../units.ts";
+import { formatCount, shortBytes } from "../units.ts";
 
 export interface Line {
   label: string;
@@ -43,8 +43,8 @@ export function bytesChart(
     ...frame(canvas),
     x: horizontal(log, longest),
     y: log
-      ? { type: "log", base: 2, domain: ys.domain, ticks: ys.ticks, tickFormat: shortBytes, label: what }
-      : { domain: [0, most * 1.06], ticks: bytesTicks(most), tickFormat: shortBytes, label: what },
+      ? { type: "log", base: 2, domain: ys.domain, ticks: ys.ticks, tickFormat: tickBytes, label: what }
+      : { domain: [0, most * 1.06], ticks: bytesTicks(most), tickFormat: tickBytes, label: what },
     marks: [
       Plot.gridY(log ? ys.ticks : bytesTicks(most), { strokeOpacity: 0.12 }),
       ...lines.map(({ theory, colour, dashed }) =>
@@ -147,7 +147,5 @@ function bytesTicks(most: number): number[] {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, i) => i * step);
 }
 
-const shortBytes = (bytes: number): string =>
-  formatBytes(bytes)
-    .replace(".00", "")
-    .replace(/(\.\d)0 /, "$1 ");
+/** Round numbers of bytes lie between powers of two, too: 1.5 MiB. */
+const tickBytes = (bytes: number): string => shortBytes(bytes).replace(/(\.\d)0 /, "$1 ");

@@ -1,7 +1,7 @@
 // What a family carries from token to token, in a sentence and a formula with this model's numbers put in.
 
 import { closedKv, closedState, type Layers } from "../closed.ts";
-import { formatBytes, formatCount } from "../units.ts";
+import { formatCount, shortBytes } from "../units.ts";
 
 export interface Explanation {
   /** What the state is. */
@@ -31,11 +31,8 @@ export function explain(layers: readonly Layers[], tokens: number, streams = 1):
       what,
       formula,
       numbers: numbers + many,
-      value: formatBytes(at(tokens)).replace(".00", ""),
-      more:
-        grows === 0
-          ? "A token more costs nothing."
-          : `A token more costs ${formatBytes(grows).replace(".00", "")}.`,
+      value: shortBytes(at(tokens)),
+      more: grows === 0 ? "A token more costs nothing." : `A token more costs ${shortBytes(grows)}.`,
     };
   });
 }

@@ -10,12 +10,10 @@ import { createEngine, type Engine } from "../../models/engine.ts";
 import type { Source } from "../../models/source.ts";
 import type { Layers } from "../closed.ts";
 import { failure, stackOf } from "../failure.ts";
-import { ADAPTER, adapterFacts } from "../meters/adapterFacts.ts";
+import { ADAPTER, type Facts, factsOf } from "../meters/adapterFacts.ts";
 import { type Counter, startCounting } from "../meters/asked.ts";
-import { clockQuantumNs } from "../meters/clock.ts";
 import { measureRoof, type Roof } from "../meters/roof.ts";
 import type { Status } from "../row.ts";
-import type { Facts } from "../run.ts";
 import type { Subject } from "../subject.ts";
 import { Racer, type Sample } from "./racer.ts";
 
@@ -65,9 +63,6 @@ export interface RaceHost {
   tell(event: RaceEvent): void;
 }
 
-/** Where a machine has no adapter. */
-const NO_FACTS: Facts = { adapter: null, limits: {}, features: [], clock_quantum_ns: null };
-
 export class Race {
   readonly #host: RaceHost;
   readonly #settings: RaceSettings;
@@ -85,7 +80,7 @@ export class Race {
   /** Opens the adapter and measures what it can do. Throws AdapterError. */
   static async open(settings: RaceSettings, host: RaceHost): Promise<Race> {
     if (settings.machine === "cpu") {
-      host.tell({ type: "open", facts: { ...NO_FACTS, clock_quantum_ns: clockQuantumNs() }, roof: null });
+      host.tell({ type: "open", facts: await factsOf(null), roof: null });
       return new Race(settings, host, await createEngine({ machine: "cpu" }), null, null);
     }
     const counter = await startCounting();
@@ -93,9 +88,7 @@ export class Race {
     const engine = await createEngine({ ...ADAPTER, ...(verdicts ? { verdicts } : {}) });
     const { device } = engine.machine as GpuMachine;
     const roof = await counter.paused(() => measureRoof(device, engine.adapter!.software));
-    const adapter = await navigator.gpu.requestAdapter(ADAPTER);
-    const facts = { ...(adapter ? adapterFacts(adapter) : NO_FACTS), clock_quantum_ns: clockQuantumNs() };
-    host.tell({ type: "open", facts, roof });
+    host.tell({ type: "open", facts: await factsOf(navigator.gpu), roof });
     const race = new Race(settings, host, engine, counter, roof);
     device.lost.then(({ reason, message }) => race.#lose(`${reason}: ${message}`));
     return race;
@@ -115,12 +108,13 @@ export class Race {
     this.#roof = roof;
   }
 
-  /** Loads a model and lets it in: its number, by which events call it. Who comes late starts with the time of those who had least. */
-  add(subject: Subject): number {
-    const number = this.#added++;
-    this.#waiting.push({ number, subject });
+  /**
+   * Loads a model and lets it in; events number racers in the order in which they were added, from 0. Who comes late starts with
+   * the time of those who had least.
+   */
+  add(subject: Subject): void {
+    this.#waiting.push({ number: this.#added++, subject });
     this.#run();
-    return number;
   }
 
   pause(): void {
@@ -186,14 +180,14 @@ export class Race {
       tell({ type: "sample", racer: number, sample });
       if (racer.done) tell({ type: "finished", racer: number });
     } catch (error) {
-      racer.out = true;
+      this.#racers.splice(this.#racers.indexOf(racer), 1);
       racer.destroy();
       this.#out(number, error, "run");
     }
   }
 
   #active(): Racer[] {
-    return this.#racers.filter((racer) => !racer.done && !racer.out);
+    return this.#racers.filter((racer) => !racer.done);
   }
 
   #out(racer: number, error: unknown, phase: "preflight" | "run"): void {

@@ -19,7 +19,7 @@ import type { Counter } from "../meters/asked.ts";
 import type { Roof } from "../meters/roof.ts";
 import { ladderOf, type Theory, TheoryAlong } from "../meters/theory.ts";
 import type { Row } from "../row.ts";
-import { weightedQuantile } from "../stats.ts";
+import { weightedQuantiles } from "../stats.ts";
 import type { Subject } from "../subject.ts";
 import type { Test } from "../tests.ts";
 import { generateTimed, warmUp } from "../timed.ts";
@@ -70,7 +70,8 @@ interface Parts {
   session: Session;
   along: TheoryAlong;
   text: TextStream | null;
-  nmse: number;
+  /** null on the CPU machine, which is what others are held against. */
+  nmse: number | null;
   loadNs: number;
 }
 
@@ -82,8 +83,6 @@ interface Batch {
 
 export class Racer {
   readonly number: number;
-  /** Lost for the race. */
-  out = false;
   /** Time that counts as had, of a racer who came late. */
   handicapNs = 0;
 
@@ -131,7 +130,7 @@ export class Racer {
       const { ids, text } = await promptFor(model, settings);
       onStep("checking against the reference", null);
       const nmse =
-        engine.machine.kind === "gpu" ? await gate(model, loader({ tune: "off" }), ids, streams) : 0;
+        engine.machine.kind === "gpu" ? await gate(model, loader({ tune: "off" }), ids, streams) : null;
       onStep("reading the prompt", null);
       session = await model.session({ streams, chunk: CHUNK });
       await warmUp(session, ids, samplerOf(settings));
@@ -255,8 +254,8 @@ export class Racer {
   /** Says of what a latency is. */
   #remark(): string | null {
     const together = this.#batches.map(({ weight }) => ({ value: weight, weight }));
-    const most = weightedQuantile(together, 0.5);
-    return most > 1 ? `ids come back ${most} at a time and share the wait` : null;
+    const [most] = weightedQuantiles(together, [0.5]);
+    return most! > 1 ? `ids come back ${most} at a time and share the wait` : null;
   }
 
   #row(bytes: Bytes): Row {
@@ -277,14 +276,13 @@ export class Racer {
       ...identity(subject, test, settings, engine.adapter),
       arch,
       model_n_params: parameters,
-      nmse_vs_reference: gpu ? nmse : null,
+      nmse_vs_reference: nmse,
       load_ns: loadNs,
       fill: "text",
       ...theoryFields(this.#theory, subject, test),
       ...closed,
       ...memoryFields(held, null, this.#theory, closed && closedHeld(closed, layers), test),
       ...(gpu ? {} : { backend: "cpu", mem_asked: null }),
-      model: subject.model,
     };
     if (this.#generated === 0) return { ...row, dispatches_per_token: null };
     const speed = speedFields(
@@ -293,12 +291,12 @@ export class Racer {
       roof ?? NO_ROOF,
       test,
     );
-    const latency = (q: number) => (this.#batches.length > 0 ? weightedQuantile(this.#batches, q) : null);
+    const [p50, p95] = this.#batches.length > 0 ? weightedQuantiles(this.#batches, [0.5, 0.95]) : [];
     return {
       ...row,
       ...speed,
-      latency_p50_ns: latency(0.5),
-      latency_p95_ns: latency(0.95),
+      latency_p50_ns: p50 ?? null,
+      latency_p95_ns: p95 ?? null,
       remark: this.#remark(),
       ...(roof ? {} : { predicted_ns: null, roof_gbs: null, roof_fraction: null }),
     };

@@ -3,6 +3,7 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { launchBrowser } from "../../bench/browser.ts";
+import { type RunningServer, startServer } from "../../bench/server.ts";
 
 export function usePages(): { readonly page: Page; readonly context: BrowserContext } {
   let browser: Browser;
@@ -36,6 +37,20 @@ export function usePages(): { readonly page: Page; readonly context: BrowserCont
     },
     get context() {
       return context;
+    },
+  };
+}
+
+/** What `npm run dev` serves, as built from a commit that there is not. */
+export function usePageServer(): { readonly url: string } {
+  let server: RunningServer;
+  beforeAll(async () => {
+    server = await startServer({ build: { commit: "abc1234", versions: { longtape: "9.9.9" } } });
+  });
+  afterAll(() => server?.close());
+  return {
+    get url() {
+      return server.url;
     },
   };
 }

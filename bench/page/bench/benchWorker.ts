@@ -3,7 +3,8 @@
 
 import { verdictDatabase } from "../../../engine/verdictDatabase.ts";
 import { filesSource, urlSource } from "../../../models/source.ts";
-import { Bench, type BenchEvent, type Facts, type Settings } from "../../run.ts";
+import type { Facts } from "../../meters/adapterFacts.ts";
+import { Bench, type BenchEvent, type Settings } from "../../run.ts";
 import { TEXT_FILE } from "../../runtime.ts";
 import type { Planned } from "../../subject.ts";
 

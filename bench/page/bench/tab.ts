@@ -1,10 +1,10 @@
 // The bench tab: choose, run, watch the rows, save them. What runs is bench/run.ts, the same that the command line runs.
 
 import { usualTune } from "../../adapter.ts";
-import { resultsJson } from "../../printers/json.ts";
-import { byId, save, say } from "../dom.ts";
+import { byId, say } from "../dom.ts";
 import type { Machine } from "../page.ts";
 import { ending, PageRun } from "../pageRun.ts";
+import { saveResults } from "../runBar.ts";
 import type { WorkerEvent } from "./benchWorker.ts";
 import { type Choice, Form, FormError } from "./form.ts";
 import { describeRow, View } from "./view.ts";
@@ -27,7 +27,7 @@ export class BenchTab {
       this.#submit();
     });
     this.#stopButton.addEventListener("click", () => this.#run?.stop());
-    this.#saveButton.addEventListener("click", () => this.#save());
+    this.#saveButton.addEventListener("click", () => saveResults(this.#run!.results));
     if (!adapter) return;
     this.#form.tune = usualTune(adapter);
     this.#runButton.disabled = false;
@@ -84,12 +84,5 @@ export class BenchTab {
     this.#runButton.disabled = isRunning;
     this.#stopButton.disabled = !isRunning;
     this.#saveButton.disabled = isRunning || !this.#run?.results.rows.length;
-  }
-
-  #save(): void {
-    if (!this.#run) return;
-    const { results } = this.#run;
-    const name = `longtape-${results.environment.started.slice(0, 19).replaceAll(":", "-")}.json`;
-    save(name, resultsJson(results), "application/json");
   }
 }

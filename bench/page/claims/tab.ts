@@ -2,11 +2,12 @@
 
 import { html, nothing, render, type TemplateResult } from "lit-html";
 import { bytesChart, scratchChart, speedChart } from "../../charts.ts";
-import type { Judged, Outcome } from "../../claims/claim.ts";
+import type { Judged } from "../../claims/claim.ts";
 import { unsaid } from "../../claims/documents.ts";
 import { showBasis, showRows, showValue } from "../../claims/evidence.ts";
 import { judgeAll } from "../../claims/index.ts";
 import { planOf, quickSizes } from "../../claims/plan.ts";
+import { outcomes } from "../../claims/section.ts";
 import { adapterName, type Results } from "../../row.ts";
 import { shipped } from "../../shipped.ts";
 import { drawChart } from "../chart.ts";
@@ -14,14 +15,7 @@ import { checkpointsUrl } from "../dom.ts";
 import type { Machine } from "../page.ts";
 import type { PagePlan } from "../pageRun.ts";
 import { RunTab } from "../runTab.ts";
-import { layersOfShipped } from "../shippedLayers.ts";
-
-const badges: Record<Outcome, string> = {
-  holds: "holds",
-  "holds with a condition": "condition",
-  refuted: "refuted",
-  undecided: "undecided",
-};
+import { shippedLayers } from "../shippedConfigs.ts";
 
 export class ClaimsTab extends RunTab {
   #models: Parameters<typeof judgeAll>[0]["models"] = {};
@@ -34,7 +28,7 @@ export class ClaimsTab extends RunTab {
   }
 
   async #open(): Promise<void> {
-    const layers = await layersOfShipped();
+    const layers = await shippedLayers();
     this.#models = Object.fromEntries(
       Object.entries(shipped).map(([arch, { folder }]) => [
         arch,
@@ -83,8 +77,8 @@ ${judged.map(article)}
 }
 
 const article = ({ id, title, quote, verdict, because, evidence, missing }: Judged): TemplateResult =>
-  html`<article class="claim ${badges[verdict]}" id="claim-${id}">
-<h3><span class="id">${id}</span>${title} <span class="badge ${badges[verdict]}">${verdict}</span></h3>
+  html`<article class="claim ${outcomes[verdict]}" id="claim-${id}">
+<h3><span class="id">${id}</span>${title} <span class="badge ${outcomes[verdict]}">${verdict}</span></h3>
 <blockquote>${quote}</blockquote>
 <p>${because}</p>
 ${unsaid({ because, missing }).map((what) => html`<p class="missing">Missing: ${what}.</p>`)}

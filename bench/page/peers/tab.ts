@@ -1,9 +1,8 @@
 // The peers' tab: the same models in other runtimes, side by side, on this machine.
 
 import { html, nothing, render } from "lit-html";
-import { live } from "lit-html/directives/live.js";
 import { usualTune } from "../../adapter.ts";
-import { colours, toneOf } from "../../charts.ts";
+import { toneOf } from "../../charts.ts";
 import { peerColours, peerMark, peersChart } from "../../peers/chart.ts";
 import type { RivalName } from "../../peers/index.ts";
 import { PEERS } from "../../peers/peer.ts";
@@ -13,6 +12,7 @@ import { shippedSubject } from "../../subject.ts";
 import { expandTests } from "../../tests.ts";
 import { answerTable } from "../answers.ts";
 import { drawChart } from "../chart.ts";
+import { chip, shippedTone } from "../chip.ts";
 import { checkpointsUrl } from "../dom.ts";
 import type { Machine } from "../page.ts";
 import type { PagePlan } from "../pageRun.ts";
@@ -64,18 +64,15 @@ export class PeersTab extends RunTab {
     const means = peerMeansAnswer(rows);
     const table = rows.length > 0 ? peersAnswer(rows, results!.environment.peers) : null;
     const names = [...new Set(rows.map(({ test }) => test))];
-    const box = (name: string, set: Set<string>, tone: string) =>
-      html`<label class="chip ${tone}"><input type="checkbox" .checked=${live(set.has(name))} @change=${(
-        event: Event,
-      ) => {
-        if ((event.target as HTMLInputElement).checked) set.add(name);
+    const box = <T extends string>(name: T, set: Set<T>, tone: string) =>
+      chip({ name, tone, checked: set.has(name) }, (checked) => {
+        if (checked) set.add(name);
         else set.delete(name);
-      }}><i class="swatch"></i><span>${name}</span></label>`;
-    const tone = (arch: string) => toneOf(colours(benchArchs).get(arch)!);
+      });
     render(
       html`<div class="race">
 <div class="controls">
-<fieldset ?disabled=${this.running}><legend>Models</legend><div class="chips">${ARCHS.map((arch) => box(arch, this.#archs, tone(arch)))}</div></fieldset>
+<fieldset ?disabled=${this.running}><legend>Models</legend><div class="chips">${ARCHS.map((arch) => box(arch, this.#archs, shippedTone(arch)))}</div></fieldset>
 <fieldset ?disabled=${this.running}><legend>Beside longtape</legend><div class="chips">${RIVALS.map((peer) => box(peer, this.#peers, toneOf(peerColours[peer] ?? "")))}</div></fieldset>
 <p class="hint">The same weights and tokens: a prompt of 64, then 32 generated, ${REPETITIONS} rounds by turns. A runtime is fetched when it is first run, and timed once its logits agree with those of the reference. ${globalThis.crossOriginIsolated ? "" : "This page is not cross-origin isolated, so ort-wasm has one thread: reload it once, or serve it with the headers that README names."}</p>
 </div>

@@ -2,17 +2,12 @@
 
 import type { Tune } from "../../../engine/tune.ts";
 import type { Scale } from "../../race/charts.ts";
+import type { RaceSettings } from "../../race/race.ts";
 import { benchArchs } from "../../shipped.ts";
 
-export interface RaceChoice {
+export interface RaceChoice
+  extends Pick<RaceSettings, "prompt" | "tokens" | "streams" | "temperature" | "seed" | "tune"> {
   archs: string[];
-  prompt: string;
-  /** Tokens that each stream generates. */
-  tokens: number;
-  streams: number;
-  temperature: number;
-  seed: number;
-  tune: Tune;
   scale: Scale;
   /** Bytes of everything, not of what is carried alone. */
   everything: boolean;
@@ -30,12 +25,12 @@ export const usual: RaceChoice = {
   everything: false,
 };
 
-export const MOST_TOKENS = 2 ** 20;
-export const MOST_STREAMS = 64;
+const MOST_TOKENS = 2 ** 20;
+const MOST_STREAMS = 64;
 const TUNES: readonly Tune[] = ["off", "cached", "full"];
 
 /** A field of numbers: what may stand in it. */
-export interface Bounds {
+interface Bounds {
   label: string;
   least: number;
   most: number;

@@ -4,6 +4,7 @@ import { html, type TemplateResult } from "lit-html";
 import { formatResults } from "../../printers/index.ts";
 import { chartFile } from "../chart.ts";
 import { save } from "../dom.ts";
+import { fileName } from "../environment.ts";
 import type { RaceState } from "./state.ts";
 
 const texts = [
@@ -17,17 +18,17 @@ export function downloads(
   phase: string,
   { copyLink, copied }: { copyLink(): void; copied: string },
 ): TemplateResult {
-  const name = `longtape-race-${state.environment.started.slice(0, 19).replaceAll(":", "-")}`;
+  const name = (ending: string) => fileName(state.environment, "race-", ending);
   const chart = (id: string, what: string) => () => {
     const file = chartFile(id);
-    if (file) save(`${name}-${what}.svg`, file, "image/svg+xml");
+    if (file) save(name(`${what}.svg`), file, "image/svg+xml");
   };
   return html`<section aria-labelledby="keep-title"><h2 id="keep-title">Keep it</h2>
 <p class="hint">${phase === "running" ? "As it is at this moment. " : ""}The JSON is the bench's own: the Compare tab takes it, and so does whatever reads results.json.</p>
 <div class="actions">
 ${texts.map(
   ({ label, format, type }) =>
-    html`<button type="button" @click=${() => save(`${name}.${format}`, formatResults(format, state.results()), type)}>${label}</button>`,
+    html`<button type="button" @click=${() => save(name(format), formatResults(format, state.results()), type)}>${label}</button>`,
 )}
 <button type="button" @click=${chart("race-bytes", "bytes")}>SVG of the bytes</button>
 <button type="button" @click=${chart("race-speed", "speed")}>SVG of the speed</button>

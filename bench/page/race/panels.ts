@@ -2,12 +2,13 @@
 
 import { html, nothing, type TemplateResult } from "lit-html";
 import { ref } from "lit-html/directives/ref.js";
-import { colours, toneOf } from "../../charts.ts";
+import { colours } from "../../charts.ts";
 import { closedKv, closedState, type Layers } from "../../closed.ts";
 import type { Line } from "../../race/charts.ts";
 import { explain } from "../../race/explain.ts";
 import { benchArchs } from "../../shipped.ts";
 import { formatCount } from "../../units.ts";
+import { shippedTone } from "../chip.ts";
 import { term } from "../glossary.ts";
 import type { RaceChoice } from "./choice.ts";
 import type { RacerState, RaceState } from "./state.ts";
@@ -77,8 +78,7 @@ export const carriedThen = (
 ): Carried[] =>
   archs.flatMap((name) => {
     const layers = shipped.get(name);
-    const tone = toneOf(shippedColours.get(name)!);
-    return layers ? { name, tone, layers, context: tokens, streams } : [];
+    return layers ? { name, tone: shippedTone(name), layers, context: tokens, streams } : [];
   });
 
 /** `when`: in words. */

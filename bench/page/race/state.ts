@@ -33,13 +33,16 @@ export interface RacerState {
   trace: Trace;
 }
 
+/** What a race's results hang on. */
+type Settings = Pick<RaceSettings, "tokens" | "streams" | "build_commit" | "version">;
+
 export class RaceState {
-  readonly settings: RaceSettings;
+  readonly settings: Settings;
   readonly environment: Environment;
   readonly racers: RacerState[] = [];
   lost: string | null = null;
 
-  constructor(settings: RaceSettings, environment: Environment) {
+  constructor(settings: Settings, environment: Environment) {
     this.settings = settings;
     this.environment = environment;
   }
@@ -47,14 +50,9 @@ export class RaceState {
   /** A race that was kept: what was measured, and nothing that could run on. */
   static of({ environment, rows, traces = [] }: Results): RaceState {
     const [first] = rows;
-    const settings: RaceSettings = {
-      prompt: "",
+    const settings = {
       tokens: Math.max(1, ...rows.map(({ n_gen }) => n_gen)),
       streams: first?.n_parallel ?? 1,
-      temperature: 0,
-      seed: environment.seed ?? 0,
-      tune: "off",
-      machine: environment.adapter ? "gpu" : "cpu",
       build_commit: first?.build_commit ?? null,
       version: first?.peer_version ?? null,
     };

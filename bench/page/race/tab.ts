@@ -3,23 +3,24 @@
 import { html, nothing, render, type TemplateResult } from "lit-html";
 import { live } from "lit-html/directives/live.js";
 import { usualTune } from "../../adapter.ts";
-import { colours, toneOf } from "../../charts.ts";
 import type { Layers } from "../../closed.ts";
 import { bytesChart, type Line, type Scale, speedChart } from "../../race/charts.ts";
 import type { RaceSettings } from "../../race/race.ts";
 import { benchArchs } from "../../shipped.ts";
-import { checkpoint, type Subject, shippedSubject } from "../../subject.ts";
+import { type Subject, shippedSubject } from "../../subject.ts";
 import { formatCount } from "../../units.ts";
 import { drawChart } from "../chart.ts";
+import { chip, shippedTone } from "../chip.ts";
 import { checkpointsUrl, say } from "../dom.ts";
 import { build, environment } from "../environment.ts";
-import { droppedFolders, type Folder, pickedFolder } from "../folders.ts";
+import { droppedFolders, pickedFolder } from "../folders.ts";
 import { ask, term } from "../glossary.ts";
 import { Keeper } from "../keep.ts";
 import type { Machine } from "../page.ts";
-import { layersOfShipped } from "../shippedLayers.ts";
+import { shippedLayers } from "../shippedConfigs.ts";
 import { bounds, fromQuery, type NumberField, type RaceChoice, readNumber, toQuery } from "./choice.ts";
 import { downloads } from "./downloads.ts";
+import { type Own, OwnModels } from "./ownModels.ts";
 import { carriedNow, carriedThen, explanations, formulaLines, lanes } from "./panels.ts";
 import type { RaceAnswer, RaceRequest } from "./raceWorker.ts";
 import { RaceState } from "./state.ts";
@@ -37,21 +38,12 @@ const WIDE = matchMedia("(min-width: 861px)").matches;
 /** Words of the glossary beside fields. */
 const HELP: Partial<Record<NumberField, string>> = { streams: "stream", temperature: "temperature" };
 
-/** A model of a person's own. */
-interface Own {
-  subject: Subject;
-  files: File[] | null;
-  chosen: boolean;
-  /** null: it is looked at; "": it is one of ours; else why not. */
-  fault: string | null;
-}
-
 export class RaceTab {
   readonly #panel: HTMLElement;
   readonly #machine: Machine;
   readonly #keeper = new Keeper("race");
   #choice: RaceChoice;
-  readonly #own: Own[] = [];
+  readonly #own = new OwnModels();
   #ownUrl = "";
   #phase: Phase = "ready";
   #worker: Worker | null = null;
@@ -82,7 +74,7 @@ export class RaceTab {
   }
 
   async #open(): Promise<void> {
-    this.#layers = await layersOfShipped();
+    this.#layers = await shippedLayers();
     await this.#keeper.open();
     this.#redraw();
   }
@@ -98,7 +90,7 @@ export class RaceTab {
     this.#copied = "";
     const subjects = [
       ...this.#choice.archs.map((arch) => ({ subject: shippedSubject(arch, checkpointsUrl), files: null })),
-      ...this.#own.filter(({ chosen, fault }) => chosen && !fault),
+      ...this.#own.chosen,
     ];
     if (subjects.length === 0) {
       this.#message = "No racer is chosen; choose at least one.";
@@ -183,12 +175,10 @@ export class RaceTab {
 
   #take(event: RaceAnswer): void {
     switch (event.type) {
-      case "checked": {
-        const own = this.#own.find(({ subject }) => subject.folder === event.folder);
-        if (own) own.fault = event.fault ?? "";
+      case "checked":
+        this.#own.checked(event.folder, event.fault);
         if (event.fault) say(event.fault);
         break;
-      }
       case "error":
         this.#break(event.message);
         break;
@@ -239,38 +229,26 @@ export class RaceTab {
   async #onDrop(event: DragEvent): Promise<void> {
     if (this.#panel.hidden || !event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    for (const folder of await droppedFolders(event.dataTransfer)) this.#offer(folder);
+    for (const folder of await droppedFolders(event.dataTransfer)) this.#offer(this.#own.fromFolder(folder));
   }
 
-  #offer({ name, files }: Folder): void {
-    const taken = (name: string) =>
-      benchArchs.includes(name) || this.#own.some(({ subject }) => subject.model === name);
-    let own = taken(name) ? `${name} (yours)` : name;
-    for (let n = 2; taken(own); n++) own = `${name} (yours, ${n})`;
-    this.#add({ subject: checkpoint(own, own), files, chosen: true, fault: null });
-  }
-
-  #offerUrl(): void {
+  #offerAddress(): void {
     const url = this.#ownUrl.trim();
-    if (!URL.canParse(url)) {
+    const own = this.#own.fromAddress(url);
+    if (!own) {
       this.#message = `${JSON.stringify(url)} is not an address, wanted one such as https://host/folder.`;
       this.#redraw();
       return;
     }
-    const name = new URL(url).pathname
-      .split("/")
-      .filter((part) => !/^(|resolve|main)$/.test(part))
-      .at(-1);
     this.#ownUrl = "";
     this.#message = "";
-    this.#add({ subject: checkpoint(name ?? url, url), files: null, chosen: true, fault: null });
+    this.#offer(own);
   }
 
   /** Who comes while a race is on joins it. */
-  #add(own: Own): void {
-    this.#own.push(own);
-    this.#ask({ type: "check", subject: own.subject, files: own.files });
-    if (this.#active) this.#join(this.#worker!, own.subject, own.files);
+  #offer({ subject, files }: Own): void {
+    this.#ask({ type: "check", subject, files });
+    if (this.#active) this.#join(this.#worker!, subject, files);
     this.#redraw();
   }
 
@@ -428,7 +406,7 @@ ${state?.measured ? downloads(state, this.#phase, { copyLink: () => this.#link()
 <p class="message" role="alert">${this.#message}</p>
 <fieldset ?disabled=${active}>
 <legend>Racers</legend>
-<div class="chips">${benchArchs.map((arch) => this.#chip(arch))}${this.#own.map((own) => this.#ownChip(own))}</div>
+<div class="chips">${benchArchs.map((arch) => this.#chip(arch))}${this.#own.all.map((own) => this.#ownChip(own))}</div>
 </fieldset>
 <details ?open=${WIDE}><summary>Your own model</summary>
 <p class="hint">Drop a Hugging Face folder anywhere on this page${active ? ": it joins the race" : ""}. Its files stay on this machine.</p>
@@ -438,7 +416,7 @@ ${state?.measured ? downloads(state, this.#phase, { copyLink: () => this.#link()
       event: Event,
     ) => {
       this.#ownUrl = (event.target as HTMLInputElement).value;
-    }}><button type="button" @click=${() => this.#offerUrl()}>Add</button></div>
+    }}><button type="button" @click=${() => this.#offerAddress()}>Add</button></div>
 </details>
 <details ?open=${WIDE}><summary>The run</summary>
 <fieldset ?disabled=${active}>
@@ -460,26 +438,18 @@ ${this.#number("seed")}
   }
 
   #buttons(): TemplateResult {
-    switch (this.#phase) {
-      case "opening":
-      case "running":
-        return html`<button type="button" class="primary" @click=${() => this.#pause()}>Pause</button><button type="button" @click=${() => this.#stop()}>Stop</button><button type="button" @click=${() => this.#restart()}>Restart</button>`;
-      case "paused":
-        return html`<button type="button" class="primary" @click=${() => this.#resume()}>Resume</button><button type="button" @click=${() => this.#stop()}>Stop</button><button type="button" @click=${() => this.#restart()}>Restart</button>`;
-      default:
-        return html`<button type="submit" class="primary">${this.#phase === "ready" ? "Start" : "Start again"}</button>`;
-    }
+    if (!this.#active)
+      return html`<button type="submit" class="primary">${this.#phase === "ready" ? "Start" : "Start again"}</button>`;
+    const paused = this.#phase === "paused";
+    return html`<button type="button" class="primary" @click=${() => (paused ? this.#resume() : this.#pause())}>${paused ? "Resume" : "Pause"}</button><button type="button" @click=${() => this.#stop()}>Stop</button><button type="button" @click=${() => this.#restart()}>Restart</button>`;
   }
 
   #chip(arch: string): TemplateResult {
     const { archs } = this.#choice;
-    const change = (event: Event) => {
-      const { checked } = event.target as HTMLInputElement;
+    return chip({ name: arch, tone: shippedTone(arch), checked: archs.includes(arch) }, (checked) => {
       // in the order of the list, whatever the order of clicks
       this.#set({ archs: benchArchs.filter((one) => (one === arch ? checked : archs.includes(one))) });
-    };
-    const tone = toneOf(colours(benchArchs).get(arch)!);
-    return html`<label class="chip ${tone}"><input type="checkbox" value=${arch} .checked=${live(archs.includes(arch))} @change=${change}><i class="swatch"></i><span>${arch}</span></label>`;
+    });
   }
 
   #ownChip(own: Own): TemplateResult {
@@ -510,7 +480,7 @@ ${this.#number("seed")}
   #pick(input: HTMLInputElement): void {
     const folder = pickedFolder(input.files);
     input.value = "";
-    if (folder) this.#offer(folder);
+    if (folder) this.#offer(this.#own.fromFolder(folder));
   }
 
   /** Where a page may not write to the clipboard, the address bar has it all the same. */

@@ -3,19 +3,16 @@
 import { html, nothing, render, type TemplateResult } from "lit-html";
 import { live } from "lit-html/directives/live.js";
 import type { Config } from "../../../models/config.ts";
-import { urlSource } from "../../../models/source.ts";
 import { palette } from "../../charts.ts";
 import { type EstimateOptions, type EstimateRow, estimate, type Width, widths } from "../../estimateModel.ts";
-import { configOf } from "../../loading.ts";
 import { presets } from "../../presets.ts";
 import { bytesChart, type Line } from "../../race/charts.ts";
-import { benchArchs } from "../../shipped.ts";
-import { shippedSubject } from "../../subject.ts";
-import { formatBytes, formatCount, formatParameters, GIB } from "../../units.ts";
+import { formatBytes, formatCount, formatParameters, GIB, shortBytes } from "../../units.ts";
 import { drawChart } from "../chart.ts";
-import { checkpointsUrl } from "../dom.ts";
+import { chip } from "../chip.ts";
 import { term } from "../glossary.ts";
 import type { Machine } from "../page.ts";
+import { shippedConfigs } from "../shippedConfigs.ts";
 import type { LedgerAnswer, LedgerRequest } from "./ledgerWorker.ts";
 
 /** Of the slider, as powers of two. */
@@ -63,13 +60,7 @@ export class WhatIfTab {
 
   /** The shipped models too: their configurations are small files. */
   async #open(): Promise<void> {
-    await Promise.all(
-      benchArchs.map(async (arch) => {
-        const subject = { ...shippedSubject(arch, checkpointsUrl), seededConfig: "config.json" };
-        const config = await configOf(subject, urlSource(subject.folder)).catch(() => null);
-        if (config) this.#configs.set(arch, config);
-      }),
-    );
+    for (const [arch, config] of await shippedConfigs()) this.#configs.set(arch, config);
     this.#change({});
   }
 
@@ -151,24 +142,24 @@ export class WhatIfTab {
       set: (value: number) => void,
     ) =>
       html`<div class="slider"><label for="what-${id}">${label}</label><output for="what-${id}">${shown}</output><input type="range" id="what-${id}" min=${least} max=${most} step="1" .value=${live(String(value))} aria-valuetext=${shown} @input=${(event: Event) => set(Number((event.target as HTMLInputElement).value))}></div>`;
-    const chip = (name: string) =>
-      html`<label class="chip ${this.#tone(name)}"><input type="checkbox" .checked=${live(models.includes(name))} ?disabled=${!models.includes(name) && models.length >= MOST_MODELS} @change=${(
-        event: Event,
-      ) => {
-        const { checked } = event.target as HTMLInputElement;
-        this.#change({ models: checked ? [...models, name] : models.filter((one) => one !== name) });
-      }}><i class="swatch"></i><span>${name}</span></label>`;
+    const box = (name: string) => {
+      const checked = models.includes(name);
+      const disabled = !checked && models.length >= MOST_MODELS;
+      return chip({ name, tone: this.#tone(name), checked, disabled }, (chosen) =>
+        this.#change({ models: chosen ? [...models, name] : models.filter((one) => one !== name) }),
+      );
+    };
     render(
       html`<div class="race">
 <form class="controls" aria-label="What if" @submit=${(event: Event) => event.preventDefault()}>
 <fieldset><legend>What if</legend>
 ${slider("context", "Tokens in the context", CONTEXT, context, formatCount(2 ** context), (value) => this.#change({ context: value }))}
 ${slider("streams", "Streams side by side", STREAMS, streams, formatCount(2 ** streams), (value) => this.#change({ streams: value }))}
-${slider("memory", "Memory of the GPU", MEMORY, memory, formatBytes(budget).replace(".00", ""), (value) => this.#change({ memory: value }))}
+${slider("memory", "Memory of the GPU", MEMORY, memory, shortBytes(budget), (value) => this.#change({ memory: value }))}
 <div class="fields">${select("Weights as", dtype, (value) => this.#change({ dtype: value }))}${select("Keys and values as", cache, (value) => this.#change({ cache: value }))}</div>
 <p class="hint">WebGPU does not say how much memory there is: set it. ${this.#limit()}</p>
 </fieldset>
-<fieldset><legend>Models</legend><div class="chips">${[...this.#configs.keys()].map(chip)}</div><p class="hint">Up to ${MOST_MODELS} at a time.</p></fieldset>
+<fieldset><legend>Models</legend><div class="chips">${[...this.#configs.keys()].map(box)}</div><p class="hint">Up to ${MOST_MODELS} at a time.</p></fieldset>
 </form>
 <div class="results">
 <section aria-labelledby="what-title"><h2 id="what-title">At ${formatCount(2 ** context)} tokens${streams > 0 ? ` in each of ${formatCount(2 ** streams)} streams` : ""}</h2>
@@ -211,7 +202,7 @@ ${slider("memory", "Memory of the GPU", MEMORY, memory, formatBytes(budget).repl
     return [
       ...lines,
       {
-        label: formatBytes(budget).replace(".00", ""),
+        label: shortBytes(budget),
         colour: "var(--soft)",
         theory: [memory, { ...memory, x: 2 ** CONTEXT.most }],
         points: [],
