@@ -17,6 +17,7 @@ import { CHUNK, chunks, each, main, range, siluWgsl, timeScratch, timeSteps, xyz
 type Part = "whole" | "ends" | "outputs";
 
 /**
+ * Gates, which wait for nothing, come before the states: a CPU then computes both at once, which takes a tenth off the walk.
  * With `shared`, a thread owns two channels, and lanes 0..3 load a quarter each of a token's B and C and swap them, so that
  * each lane holds its channels' states in an order of its own.
  */
@@ -58,7 +59,7 @@ function walk(part: Part, shared: boolean, workgroup: number): Pass<Letter> {
         );
       // what lies past the last state is another column, or padding
       const next = (j: number, c: number) =>
-        `h${c}${j} = exp2(step * a${c}${j}) * h${c}${j} + input * b${j}${full ? "" : ` * there${j}`};`;
+        `h${c}${j} = exp2(step${c} * a${c}${j}) * h${c}${j} + input${c} * b${j}${full ? "" : ` * there${j}`};`;
       return `${cursorWgsl}${siluWgsl("f32")}
 const CHUNKS = ${part === "whole" ? 1 : `(T + ${CHUNK - 1}u) / ${CHUNK}`}u;
 const TOKENS = ${part === "whole" ? "T" : `${CHUNK}u`};
@@ -82,22 +83,11 @@ ${main}
     let row = b * T + t;
     ${load("b", "R4")}
     ${outputs ? load("c", "R4 + N4") : ""}
-    ${owned(
-      (c) => `{
-      let step = dt[${at("row", c)}];
-      let x = u[${at("row", c)}];
-      let input = step * x;
-      ${
-        outputs
-          ? `var y = D${c} * x;
-      ${each(quads, (j) => `${next(j, c)} y += dot(h${c}${j}, c${j});`, "      ")}
-      if (mine${c} < E) { u[${at("row", c)}] = y * silu(xz[(row * X4 + E4) * 4u + e${c}]); }`
-          : `sum${c} += step;
-      ${each(quads, (j) => next(j, c), "      ")}`
-      }
-    }`,
-      "    ",
-    )}
+    ${owned((c) => `let step${c} = dt[${at("row", c)}]; let x${c} = u[${at("row", c)}]; let input${c} = step${c} * x${c};`, "    ")}
+    ${outputs ? owned((c) => `let gate${c} = silu(xz[(row * X4 + E4) * 4u + e${c}]);`, "    ") : ""}
+    ${owned((c) => (outputs ? `var y${c} = D${c} * x${c};` : `sum${c} += step${c};`), "    ")}
+    ${owned((c) => each(quads, (j) => `${next(j, c)}${outputs ? ` y${c} += dot(h${c}${j}, c${j});` : ""}`, "    "), "    ")}
+    ${outputs ? owned((c) => `if (mine${c} < E) { u[${at("row", c)}] = y${c} * gate${c}; }`, "    ") : ""}
   }
   ${
     part === "outputs"
