@@ -21,6 +21,20 @@ const hash = (text: string): number => {
   return h >>> 0;
 };
 
+/**
+ * Normal numbers that matrices draw from: a hash and a look-up an element, where making a normal (Box & Muller 1958) takes a
+ * logarithm and a cosine, most of the time that a model of seeded weights took to load.
+ */
+let pool: Float32Array | undefined;
+
+function normals(): Float32Array {
+  const random = uniform(0);
+  return Float32Array.from(
+    { length: 2 ** 16 },
+    () => Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random()),
+  );
+}
+
 /** Same seed, name and shape: same numbers. */
 export function randomWeights(seed: number): ReadWeight {
   return async (name, shape) => {
@@ -33,6 +47,8 @@ export function randomWeights(seed: number): ReadWeight {
     if (/dt_proj\.bias$/.test(name)) return data.map(() => Math.log(Math.expm1(0.001 * 100 ** random())));
     if (/bias/.test(name)) return data.map(() => 0.1 * (2 * random() - 1));
     const deviation = 1 / Math.sqrt(columns);
-    return data.map(() => deviation * Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random()));
+    pool ??= normals();
+    for (let i = 0; i < data.length; i++) data[i] = deviation * pool[Math.floor(random() * pool.length)]!;
+    return data;
   };
 }
