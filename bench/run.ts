@@ -7,12 +7,13 @@ import { race, type Tune } from "../engine/tune.ts";
 import type { Verdict as RaceVerdict, VerdictStore } from "../engine/verdicts.ts";
 import { openCheckpoint } from "../models/checkpoint.ts";
 import type { Config } from "../models/config.ts";
-import { createEngine, type Engine, type Model } from "../models/engine.ts";
+import type { Engine, Model } from "../models/engine.ts";
 import { type LoadOptions, openConfig } from "../models/load.ts";
 import { randomWeights } from "../models/random.ts";
 import type { Source } from "../models/source.ts";
 import { usualTune } from "./adapter.ts";
 import { layersOf } from "./architecture.ts";
+import { BenchDevice } from "./benchDevice.ts";
 import type { Layers } from "./closed.ts";
 import { curvesOf, runCurve } from "./curve.ts";
 import { Depths } from "./depth.ts";
@@ -21,8 +22,7 @@ import { closedHeld, closedOf, identity, memoryFields, theoryFields, timeFields 
 import { type Fill, fillFor } from "./fill.ts";
 import { findFit } from "./fit.ts";
 import { budgetOf, type Fit, type FitSettings, failedFit, searches } from "./fits.ts";
-import { GATE_TOKENS, type Load, Reference, refusal } from "./gate.ts";
-import { FILE as GOLDEN_FILE, readGolden } from "./golden.ts";
+import { GATE_TOKENS, Reference, refusal } from "./gate.ts";
 import { benchKernels, type KernelEvent, type KernelsWanted } from "./kernels/run.ts";
 import type { Ran } from "./kernels/shapes.ts";
 import { configOf, loaderOf } from "./loading.ts";
@@ -30,10 +30,10 @@ import { Measurement } from "./measure.ts";
 import { ADAPTER, type Facts, factsOf, largestHeap } from "./meters/adapterFacts.ts";
 import { type Counter, startCounting } from "./meters/asked.ts";
 import type { Resident } from "./meters/resident.ts";
-import { measureRoof, type Roof } from "./meters/roof.ts";
 import { curveOf, filled, held, theoryOf, usedBy } from "./meters/theory.ts";
 import { type Answers, answersOf, type Change, changeOf, UNCHANGED } from "./narrow.ts";
-import { Contender, contextFor, type Expected } from "./peers/contender.ts";
+import { Contender, contextFor } from "./peers/contender.ts";
+import { expectedOf } from "./peers/expected.ts";
 import type { RivalName } from "./peers/index.ts";
 import { peerModelOf } from "./peers/model.ts";
 import { measureQuality } from "./quality.ts";
@@ -135,9 +135,6 @@ export interface Loaded {
 const CURVE_FACTOR = 4;
 const CURVE_TOKENS = 8192;
 
-/** Ids that a peer must continue a prompt with, where no golden says more. */
-const GREEDY_TOKENS = 8;
-
 /** What searches time: a step of one stream. */
 const FIT_STEP = { n_prompt: 0, n_gen: 1, n_parallel: 1, n_ubatch: 1 };
 
@@ -145,15 +142,12 @@ export class Bench {
   readonly #host: Host;
   readonly #settings: Settings;
   readonly #counter: Counter;
-  #engine: Engine | null = null;
-  /** Did a race or a model compile pipelines on its device? */
-  #used = false;
-  #roof: Roof | null = null;
+  readonly #device: BenchDevice;
 
   /** Throws AdapterError where there is no adapter. */
   static async open(host: Host, settings: Settings): Promise<Bench> {
     const bench = new Bench(host, settings, await startCounting());
-    await bench.#open();
+    await bench.#device.open();
     return bench;
   }
 
@@ -161,6 +155,7 @@ export class Bench {
     this.#host = host;
     this.#settings = settings;
     this.#counter = counter;
+    this.#device = new BenchDevice(host, settings, counter);
   }
 
   /** Runs the searches and tests of one subject; each gives a fit or a row, whatever happens. */
@@ -213,12 +208,12 @@ export class Bench {
 
   /** Times kernels by themselves, at the sizes that these tests run them at. Throws ConfigError, CheckpointError. */
   async kernels(plan: readonly Planned[], wanted: KernelsWanted, emit: Emit): Promise<void> {
-    const engine = await this.#open();
+    const engine = await this.#device.open();
     const models: Ran[] = [];
     for (const { subject, tests } of plan)
       models.push({ model: subject.model, ...openConfig(await this.#config(subject), subject.types), tests });
     const machine = engine.machine as GpuMachine;
-    await this.#counter.paused(() => benchKernels(machine, this.#roof!, models, wanted, emit));
+    await this.#counter.paused(() => benchKernels(machine, this.#device.roof, models, wanted, emit));
   }
 
   facts(): Promise<Facts> {
@@ -226,26 +221,7 @@ export class Bench {
   }
 
   close(): void {
-    this.#engine?.destroy();
-    this.#engine = null;
-  }
-
-  /** The engine, a new one where the device of the last was lost. */
-  async #open(): Promise<Engine> {
-    if (this.#engine && !(this.#engine.machine as GpuMachine).lost) return this.#engine;
-    this.close();
-    const { maxBytes } = this.#settings;
-    const engine = await createEngine({
-      gpu: this.#host.gpu,
-      ...ADAPTER,
-      ...(maxBytes === null ? {} : { maxBytes }),
-      ...(this.#host.verdicts ? { verdicts: this.#host.verdicts } : {}),
-    });
-    this.#engine = engine;
-    this.#used = false;
-    const { device } = engine.machine as GpuMachine;
-    this.#roof ??= await this.#counter.paused(() => measureRoof(device, engine.adapter!.software));
-    return engine;
+    this.#device.close();
   }
 
   async #load(subject: Subject, tests: readonly Test[], emit: Emit): Promise<Loaded> {
@@ -276,16 +252,15 @@ export class Bench {
     let wide: Answers | null = null;
     if (types) {
       await step("as f32, to compare with");
-      const model = await stored()(await this.#open());
-      this.#used = true;
+      const model = await stored()(await this.#device.use());
       try {
         wide = await answers(model);
       } finally {
         model.destroy();
       }
     }
-    const left = this.#settings.peers?.length ? await this.#left(load) : null;
-    const engine = await this.#renew();
+    const left = this.#settings.peers?.length ? await this.#device.left(load) : null;
+    const engine = await this.#device.renew();
     const machine = engine.machine as GpuMachine;
     const resident = await this.#host.resident();
     const started = performance.now();
@@ -329,14 +304,14 @@ export class Bench {
     tests: readonly Test[],
     emit: Emit,
   ): Promise<void> {
-    const engine = await this.#open();
+    const engine = await this.#device.open();
     const machine = engine.machine as GpuMachine;
     const { fit, tune: wanted } = this.#settings;
     const tune = subject.race ? "full" : (wanted ?? usualTune(engine.adapter!));
     const started = performance.now();
     const tuned = { kept: 0, raced: 0 };
     if (tune !== "off") {
-      this.#used = true;
+      await this.#device.use();
       await emit({ type: "step", test: null, what: "racing variants" });
       const steps = fit ? [{ ...FIT_STEP, n_depth: fit.context }] : [];
       const contests = await usedBy(machine.variants, architecture, config, [
@@ -351,16 +326,6 @@ export class Bench {
     }
     const race_ns = (performance.now() - started) * 1e6;
     await emit({ type: "tuned", tuned: { model: subject.model, tune, ...tuned, race_ns } });
-  }
-
-  /** An engine on a device where nothing is compiled yet: how long loading takes must not hang on what ran before. */
-  async #renew(): Promise<Engine> {
-    const { variants } = (await this.#open()).machine;
-    if (this.#used) this.close();
-    const engine = await this.#open();
-    engine.machine.variants.adopt(variants);
-    this.#used = true;
-    return engine;
   }
 
   /** The configuration that a subject is run with. */
@@ -378,7 +343,7 @@ export class Bench {
       const reason = refusal(nmse, subject.types?.cacheType);
       if (reason) throw new Error(reason);
       const adapter = await this.#host.gpu.requestAdapter(ADAPTER);
-      const { software } = this.#engine!.adapter!;
+      const { software } = this.#device.adapter!;
       const budget = budgetOf(maxBytes, { heapBytes: adapter && largestHeap(adapter), software, freeBytes });
       const onProbe = (what: string) =>
         step(`the ${searched === "context" ? "longest context" : "most streams"}: ${what}`);
@@ -405,7 +370,8 @@ export class Bench {
     const { model, fill, subject, read } = loaded;
     const onStep = async (what: string) => emit({ type: "step", test: null, what });
     const onTrace = async (stack: string) => emit({ type: "trace", stack });
-    const expected = await this.#expected(loaded);
+    const golden = subject.folder && !subject.seededConfig ? this.#host.source(subject.folder) : null;
+    const expected = await expectedOf(model, golden, fill.ids(GATE_TOKENS));
     const opened = openConfig(await this.#config(subject), subject.types);
     const { parameters } = model;
     const peerModel = await peerModelOf(opened, read, { parameters, context: contextFor(tests, expected) });
@@ -420,31 +386,6 @@ export class Bench {
       for (const contender of contenders) await contender.load();
     });
     return contenders;
-  }
-
-  /** The start of the golden beside the checkpoint; where there is none, what our own model says, which the gate has passed. */
-  async #expected({ subject, model, fill }: Loaded): Promise<Expected> {
-    const source = this.#host.source(subject.folder);
-    if (subject.folder && !subject.seededConfig && (await source.size(GOLDEN_FILE)) !== null) {
-      const { inputs, logits, greedy, T, V } = await readGolden(source);
-      const tokens = Math.min(T, GATE_TOKENS);
-      const last = logits.subarray((tokens - 1) * V, tokens * V);
-      return {
-        ids: inputs[0]!.slice(0, tokens),
-        logits: logits.subarray(0, tokens * V),
-        greedy: tokens === T ? greedy[0]! : [last.indexOf(Math.max(...last))],
-      };
-    }
-    const ids = fill.ids(GATE_TOKENS);
-    const session = await model.session({ chunk: GATE_TOKENS, allLogits: true });
-    try {
-      const [logits] = await session.prefillLogits([ids]);
-      const greedy: number[] = [];
-      for await (const id of session.streams[0]!.stream({ maxTokens: GREEDY_TOKENS })) greedy.push(id);
-      return { ids, logits: logits!, greedy };
-    } finally {
-      session.destroy();
-    }
   }
 
   async #test(loaded: Loaded, test: Test, emit: Emit, contenders: readonly Contender[] = []): Promise<Row> {
@@ -468,7 +409,7 @@ export class Bench {
       }
       row.test_time = new Date().toISOString();
       const { architecture, config } = model.loaded;
-      const theory = await theoryOf(machine, architecture, config, test, this.#roof!);
+      const theory = await theoryOf(machine, architecture, config, test, this.#device.roof);
       const closed = layers && closedOf(model.parameters, layers, subject, test);
       row = { ...row, ...theoryFields(theory, subject, test), ...closed };
       row.fill = depths.kind(filled(test), theory.bytes.kv > 0);
@@ -491,7 +432,7 @@ export class Bench {
       const time = await this.#counter.paused(() =>
         measurement!.time({ repetitions, warmup, onRun: step, onRound }),
       );
-      return { ...row, ...timeFields(time, theory, this.#roof!, test, loaded.loadNs) };
+      return { ...row, ...timeFields(time, theory, this.#device.roof, test, loaded.loadNs) };
     } catch (error) {
       await emit({ type: "trace", stack: stackOf(error) });
       return { ...row, ...failure(error, phase) };
@@ -508,7 +449,7 @@ export class Bench {
   #curve(loaded: Loaded, stretches: readonly Test[], emit: Emit): Promise<void> {
     const host = {
       counter: this.#counter,
-      roof: this.#roof!,
+      roof: this.#device.roof,
       warmup: this.#settings.warmup,
       resident: () => this.#host.resident(),
       row: (test: Test) => this.#rowOf(loaded, test),
@@ -532,19 +473,6 @@ export class Bench {
     return found;
   }
 
-  /** What a model leaves on a device, as of the other runtimes: it is loaded, run and given back. */
-  async #left(load: Load): Promise<number> {
-    const engine = await this.#renew();
-    this.#used = true;
-    const model = await load(engine);
-    const session = await model.session({ chunk: GATE_TOKENS });
-    await session.prefill(new Array<number>(GATE_TOKENS).fill(1));
-    await session.logits();
-    session.destroy();
-    model.destroy();
-    return this.#counter.bytes((engine.machine as GpuMachine).device);
-  }
-
   #rowOf({ subject, model, fill, bitsPerByte, change, loadNs, left }: Loaded, test: Test): Row {
     return {
       ...this.#row(subject, test),
@@ -559,7 +487,7 @@ export class Bench {
   }
 
   #row(subject: Subject, test: Test): Row {
-    return identity(subject, test, this.#settings, this.#engine?.adapter ?? null);
+    return identity(subject, test, this.#settings, this.#device.adapter);
   }
 }
 

@@ -10,16 +10,9 @@ import { filled, held } from "../meters/theory.ts";
 import type { PeerFacts, Row } from "../row.ts";
 import { mean, quantile, timing } from "../stats.ts";
 import { type Test, testName } from "../tests.ts";
+import type { Expected } from "./expected.ts";
 import { openPeer, type RivalName } from "./index.ts";
 import { PEER_NMSE, type Peer, type PeerModel, type Saved, Unsupported } from "./peer.ts";
-
-/** What the logits must be: of one prompt, and the ids that follow when the likeliest is taken each time. */
-export interface Expected {
-  ids: readonly number[];
-  /** f32 [T, V]: after each of the ids. */
-  logits: Float32Array;
-  greedy: readonly number[];
-}
 
 /** A runtime that says nothing for so long has hung. */
 const MOST_MS = 120_000;
